@@ -1,0 +1,75 @@
+"""Typed, Kubernetes-shaped resources."""
+
+from meshapi.resources.core import Namespace, NamespaceSpec, Service, ServicePort, ServiceSpec
+from meshapi.resources.gateway import (
+    BackendRef,
+    HTTPRoute,
+    HTTPRouteRule,
+    HTTPRouteSpec,
+    ParentRef,
+    RouteMatch,
+)
+from meshapi.resources.mesh import (
+    ComponentStatus,
+    MeshNode,
+    MeshNodeSpec,
+    MeshNodeStatus,
+    NodeProblem,
+    Workload,
+    WorkloadPort,
+    WorkloadSpec,
+    WorkloadStatus,
+)
+from meshapi.resources.meta import Condition, LabelSelector, LabelSelectorRequirement, ObjectMeta
+from meshapi.resources.networking import (
+    EgressRule,
+    IngressRule,
+    IPBlock,
+    NetworkPolicy,
+    NetworkPolicySpec,
+    PolicyPeer,
+    PolicyPort,
+)
+from meshapi.resources.registry import KINDS, Key, Kind, Resource, by_word, find, key_of, kind_of
+
+__all__ = [
+    "KINDS",
+    "BackendRef",
+    "ComponentStatus",
+    "Condition",
+    "EgressRule",
+    "HTTPRoute",
+    "HTTPRouteRule",
+    "HTTPRouteSpec",
+    "IPBlock",
+    "IngressRule",
+    "Key",
+    "Kind",
+    "LabelSelector",
+    "LabelSelectorRequirement",
+    "MeshNode",
+    "MeshNodeSpec",
+    "MeshNodeStatus",
+    "Namespace",
+    "NamespaceSpec",
+    "NetworkPolicy",
+    "NetworkPolicySpec",
+    "NodeProblem",
+    "ObjectMeta",
+    "ParentRef",
+    "PolicyPeer",
+    "PolicyPort",
+    "Resource",
+    "RouteMatch",
+    "Service",
+    "ServicePort",
+    "ServiceSpec",
+    "Workload",
+    "WorkloadPort",
+    "WorkloadSpec",
+    "WorkloadStatus",
+    "by_word",
+    "find",
+    "key_of",
+    "kind_of",
+]

@@ -1,0 +1,57 @@
+import pytest
+
+from meshapi.errors import HopliteError
+from meshapi.resources import Key
+from meshapi.watch import FeedReducer
+
+PUT = (
+    b'{"type":"PUT","object":{"apiVersion":"v1","kind":"Namespace",'
+    b'"metadata":{"name":"%b","resourceVersion":"7"}}}'
+)
+A, B = Key("Namespace", "", "a"), Key("Namespace", "", "b")
+
+
+def feed(reducer, *lines):
+    return [reducer.feed(line) for line in lines]
+
+
+def test_a_snapshot_comes_with_a_revision_only():
+    reducer = FeedReducer()
+    seen = feed(
+        reducer,
+        b'{"type":"RESET"}',
+        PUT % b"a",
+        b'{"type":"PING"}',
+        PUT % b"b",
+        b'{"type":"REVISION","revision":5}',
+        b'{"type":"DELETE","kind":"Namespace","name":"a"}',
+        b'{"type":"DELETE","kind":"Namespace","name":"never"}',
+        b'{"type":"REVISION","revision":6}',
+    )
+    assert [bool(s) for s in seen] == [False] * 4 + [True] + [False] * 2 + [True]
+    assert (seen[4].revision, set(seen[4].objects)) == (5, {A, B})
+    assert (seen[7].revision, set(seen[7].objects)) == (6, {B})
+    assert set(seen[4].objects) == {A, B}, "a snapshot does not move under its reader"
+
+
+def test_a_reset_forgets_everything():
+    reducer = FeedReducer()
+    feed(reducer, PUT % b"a", b'{"type":"RESET"}', PUT % b"b")
+    assert set(reducer.feed(b'{"type":"REVISION","revision":1}').objects) == {B}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"x",
+        b"[]",
+        b'{"type":"JUMP"}',
+        b'{"type":"PUT"}',
+        b'{"type":"PUT","object":{}}',
+        PUT % b"A",
+    ],
+)
+def test_a_line_that_cannot_be_read_is_refused(line):
+    with pytest.raises(HopliteError):
+        FeedReducer().feed(line)
