@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * connect(): the application's side. Decide once per connection, then get out of the way.
+ *
+ * Stages return 0 to leave the destination alone, 1 when it was changed, or -errno to refuse; only
+ * the entry points turn that into the kernel's codes.
+ */
+
+static __always_inline bool dials_proxy(const struct settings *cfg, const struct endpoint *to)
+{
+	if (to->protocol != IPPROTO_TCP || to->port != cfg->proxy_port)
+		return false;
+	return address_is_loopback(&to->address) ||
+	       address_same(&to->address, &cfg->pod_proxy4) ||
+	       address_same(&to->address, &cfg->pod_proxy6);
+}
+
+/* Where this workload reaches the node proxy; the address family stays the application's. */
+static __always_inline void proxy_address(const struct settings *cfg, const struct workload *from,
+					  struct endpoint *to)
+{
+	bool v4 = address_is4(&to->address);
+
+	if (!(from->flags & END_HOST)) {
+		to->address = v4 ? cfg->pod_proxy4 : cfg->pod_proxy6;
+	} else if (v4) {
+		address_from4(&to->address, bpf_htonl(0x7f000001));
+	} else {
+		to->address.ip[0] = 0;
+		to->address.ip[1] = 0;
+		to->address.ip[2] = 0;
+		to->address.ip[3] = bpf_htonl(1);
+	}
+	to->port = cfg->proxy_port;
+}
+
+/* Service → backend or proxy, then policy. Fills the flow; `to` becomes the actual destination. */
+static __always_inline int outbound_decide(const struct settings *cfg, const struct workload *from,
+					   struct endpoint *to, struct flow *flow)
+{
+	bool v4 = address_is4(&to->address);
+	struct service *service = service_at(to);
+	struct decision decision = {};
+	u8 allowed = VERDICT_ALLOW;
+
+	if (service && service->action == SERVICE_REDIRECT) {
+		flow->service = service->id;
+		flow->path = PATH_PROXY;
+		allowed = VERDICT_REDIRECT;
+		policy_outbound(cfg, from, service->class, service->flags, v4, to->protocol,
+				bpf_ntohs(to->port), &decision);
+		proxy_address(cfg, from, to);
+	} else if (service) {
+		struct backend backend;
+
+		flow->service = service->id;
+		if (service_pick(service, &backend)) {
+			flow->reason = REASON_NO_BACKEND;
+			return -ECONNREFUSED;
+		}
+		to->address = backend.address;
+		to->port = backend.port;
+		flow->destination = backend.identity;
+		policy_outbound(cfg, from, backend.class, backend.flags, v4, to->protocol,
+				bpf_ntohs(to->port), &decision);
+	} else {
+		struct peer peer = {};
+
+		peer_find(to, from->flags & END_HOST, true, &peer);
+		flow->destination = peer.identity;
+		if (peer.flags & END_VIP) {
+			flow->reason = REASON_SERVICE_PORT_UNKNOWN;
+			return -ECONNREFUSED;
+		}
+		policy_outbound(cfg, from, peer.class, peer.flags, v4, to->protocol,
+				bpf_ntohs(to->port), &decision);
+	}
+	flow->actual = to->address;
+	flow->actual_port = to->port;
+	flow->rule = decision.rule;
+	flow->reason = decision.reason;
+	if (decision.verdict != VERDICT_ALLOW)
+		return -EPERM;
+	flow->verdict = allowed;
+	flow->translated = service ? 1 : 0;
+	return flow->translated;
+}
+
+static __always_inline void flow_begin(const struct settings *cfg, const struct workload *from,
+				       u64 cgroup, const struct endpoint *to, u8 hook,
+				       struct flow *flow)
+{
+	flow->started = bpf_ktime_get_ns();
+	flow->cgroup = cgroup;
+	flow->dialled = to->address;
+	flow->dialled_port = to->port;
+	flow->actual = to->address;
+	flow->actual_port = to->port;
+	flow->source = from->identity;
+	flow->epoch = cfg->policy_epoch;
+	flow->protocol = to->protocol;
+	flow->direction = DIRECTION_OUTBOUND;
+	flow->verdict = VERDICT_DENY;
+	flow->hook = hook;
+}
+
+/* A pod talking to itself, or a host process to nobody we know: not ours. */
+static __always_inline bool stays_inside(const struct workload *from, const struct endpoint *to)
+{
+	return !(from->flags & END_HOST) && address_is_loopback(&to->address);
+}
+
+/* The first datagram to a destination. */
+static __always_inline void datagrams_begin(struct datagram_key *key, struct flow *flow)
+{
+	flow->established = flow->started;
+	flow_opened(flow);
+	if (datagram_flow_put(key, flow))
+		loss(LOSS_FLOW);
+}
+
+static __always_inline int connect_track(u64 cookie, struct flow *flow)
+{
+	if (flow->protocol == IPPROTO_UDP) {
+		struct datagram_key key = {
+			.cookie = cookie,
+			.remote = flow->actual,
+			.port = flow->actual_port,
+		};
+
+		datagrams_begin(&key, flow);
+	}
+	if (!socket_flow_put(cookie, flow))
+		return 0;
+	loss(LOSS_FLOW);
+	/* Untracked is uncounted, which losses say; but a redirect cannot do without. */
+	return flow->path == PATH_PROXY || flow->translated ? -ENOMEM : 0;
+}
+
+/*
+ * A process of this node that belongs to no workload. It shares the node's address with workloads
+ * of the host network, and other nodes go by the address; so what they would refuse is refused here.
+ */
+static __always_inline int unenrolled_stage(const struct settings *cfg, struct endpoint *to,
+					    u8 hook)
+{
+	struct decision decision = {};
+	struct workload node = {
+		.identity = IDENTITY_NODE,
+		.class4 = cfg->node_class4,
+		.class6 = cfg->node_class6,
+	};
+	struct peer *peer = peer_at(&to->address);
+	struct flow flow = {};
+
+	if (dials_proxy(cfg, to))
+		return -ECONNREFUSED;
+	if (!peer || !(peer->flags & END_INGRESS) || peer->flags & (END_LOCAL | END_LOCAL_NODE))
+		return 0;
+	policy_outbound(cfg, &node, peer->class, peer->flags, address_is4(&to->address),
+			to->protocol, bpf_ntohs(to->port), &decision);
+	if (decision.verdict == VERDICT_ALLOW)
+		return 0;
+	flow_begin(cfg, &node, 0, to, hook, &flow);
+	flow.destination = peer->identity;
+	flow.rule = decision.rule;
+	flow.reason = decision.reason;
+	flow_denied(&flow, 0);
+	return -EPERM;
+}
+
+static __always_inline int connect_stage(struct bpf_sock_addr *ctx, struct endpoint *to)
+{
+	struct settings *cfg = settings_get();
+	struct flow flow = {};
+	struct workload *from;
+	u64 cgroup, cookie;
+	int result;
+
+	if (!cfg)
+		return 0;
+	from = workload_current(cfg, &cgroup);
+	if (to->protocol != IPPROTO_TCP && to->protocol != IPPROTO_UDP)
+		return 0;
+	if (!from)
+		return unenrolled_stage(cfg, to, HOOK_CONNECT);
+	cookie = bpf_get_socket_cookie(ctx);
+	flow_begin(cfg, from, cgroup, to, HOOK_CONNECT, &flow);
+	if (dials_proxy(cfg, to)) {
+		flow.reason = REASON_PROXY_DIRECT;
+		result = -EPERM;
+	} else if (stays_inside(from, to)) {
+		socket_flow_drop(cookie);	/* the socket may have been connected before */
+		return 0;
+	} else {
+		result = outbound_decide(cfg, from, to, &flow);
+	}
+	if (result >= 0) {
+		int untracked = connect_track(cookie, &flow);
+
+		if (untracked) {
+			flow.reason = REASON_STATE_FULL;
+			flow.verdict = VERDICT_DENY;
+			result = untracked;
+		}
+	}
+	if (result < 0) {
+		socket_flow_drop(cookie);
+		flow_denied(&flow, cookie);
+	}
+	return result;
+}
+
+/* 1 lets the call go on; 0 fails it with EPERM or, where the kernel can (5.18), what we set. */
+static __always_inline int sock_addr_answer(int result)
+{
+	if (result >= 0)
+		return 1;
+	if (HAVE_SET_RETVAL)
+		bpf_set_retval(result);
+	return 0;
+}
+
+int mesh_connect4(struct bpf_sock_addr *ctx)
+{
+	struct endpoint to = {};
+	int result;
+
+	address_from4(&to.address, ctx->user_ip4);
+	to.port = ctx->user_port;
+	to.protocol = ctx->protocol;
+	result = connect_stage(ctx, &to);
+	if (result > 0) {
+		ctx->user_ip4 = to.address.ip[3];
+		ctx->user_port = to.port;
+	}
+	return sock_addr_answer(result);
+}
+
+int mesh_connect6(struct bpf_sock_addr *ctx)
+{
+	struct endpoint to = {};
+	int result;
+
+	to.address.ip[0] = ctx->user_ip6[0];
+	to.address.ip[1] = ctx->user_ip6[1];
+	to.address.ip[2] = ctx->user_ip6[2];
+	to.address.ip[3] = ctx->user_ip6[3];
+	to.port = ctx->user_port;
+	to.protocol = ctx->protocol;
+	result = connect_stage(ctx, &to);
+	if (result > 0) {
+		ctx->user_ip6[0] = to.address.ip[0];
+		ctx->user_ip6[1] = to.address.ip[1];
+		ctx->user_ip6[2] = to.address.ip[2];
+		ctx->user_ip6[3] = to.address.ip[3];
+		ctx->user_port = to.port;
+	}
+	return sock_addr_answer(result);
+}

@@ -1,0 +1,1 @@
+/* BCC includes this file; nothing of it is needed. */

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Packets for a workload's sockets: decide at the SYN, or at a peer's first datagram.
+ *
+ * Every packet of every captured socket passes here, so an established connection's leaves after
+ * a handful of instructions.
+ */
+
+#define TCP_FLAG_SYN	0x02
+#define TCP_FLAG_ACK	0x10
+
+struct packet {
+	struct address remote;
+	struct address local;
+	__be16 remote_port;
+	__be16 local_port;
+	__be32 sequence;
+	u32 payload;			/* UDP: bytes after the header */
+	u8 protocol;
+	u8 tcp_flags;
+};
+
+/* True for the packets that make up nearly all traffic: IPv4/IPv6 without options, TCP, no SYN. */
+static __always_inline bool tcp_established(struct __sk_buff *skb)
+{
+	u8 *data = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (data + 40 > end)
+			return false;
+		return data[9] == IPPROTO_TCP && data[0] == 0x45 && !(data[33] & TCP_FLAG_SYN);
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (data + 60 > end)
+			return false;
+		return data[6] == IPPROTO_TCP && !(data[53] & TCP_FLAG_SYN);
+	}
+	return false;
+}
+
+/* Offset and protocol of the transport header; -EPROTO when it cannot be found. */
+static __always_inline int transport_find(struct __sk_buff *skb, struct address *source,
+					  struct address *destination, u8 *protocol)
+{
+	u8 header[40];
+	u32 offset;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, header, 20))
+			return -EPROTO;
+		address_from4(source, *(__be32 *)(header + 12));
+		address_from4(destination, *(__be32 *)(header + 16));
+		*protocol = header[9];
+		return (header[0] & 15) * 4;
+	}
+	if (skb->protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, 0, header, 40))
+		return -EPROTO;
+	__builtin_memcpy(source, header + 8, 16);
+	__builtin_memcpy(destination, header + 24, 16);
+	*protocol = header[6];
+	offset = 40;
+	for (int i = 0; i < 6; i++) {		/* extension headers (RFC 8200, section 4) */
+		u8 next[2];
+
+		if (*protocol != IPPROTO_HOPOPTS && *protocol != IPPROTO_ROUTING &&
+		    *protocol != IPPROTO_DSTOPTS && *protocol != IPPROTO_FRAGMENT)
+			return offset;
+		if (bpf_skb_load_bytes(skb, offset, next, 2))
+			return -EPROTO;
+		offset += *protocol == IPPROTO_FRAGMENT ? 8 : (next[1] + 1) * 8;
+		*protocol = next[0];
+	}
+	return -EPROTO;
+}
+
+/* 0, or -EPROTO for a packet that no socket should see. */
+static __always_inline int packet_parse(struct __sk_buff *skb, bool inbound, struct packet *packet)
+{
+	struct address source, destination;
+	__be16 ports[2];
+	u16 length;
+	int offset = transport_find(skb, &source, &destination, &packet->protocol);
+
+	if (offset < 0)
+		return offset;
+	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
+		return 0;
+	if (bpf_skb_load_bytes(skb, offset, ports, 4))
+		return -EPROTO;
+	packet->remote = inbound ? source : destination;
+	packet->local = inbound ? destination : source;
+	packet->remote_port = inbound ? ports[0] : ports[1];
+	packet->local_port = inbound ? ports[1] : ports[0];
+	if (packet->protocol == IPPROTO_UDP) {
+		packet->payload = skb->len - offset - 8;
+		return 0;
+	}
+	if (bpf_skb_load_bytes(skb, offset + 4, &packet->sequence, 4) ||
+	    bpf_skb_load_bytes(skb, offset + 13, &packet->tcp_flags, 1))
+		return -EPROTO;
+	return 0;
+}
+
+static __always_inline bool packet_is_syn(const struct packet *packet)
+{
+	return (packet->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+}
+
+static __always_inline void inbound_flow(const struct settings *cfg, const struct workload *to,
+					 u64 cgroup, const struct packet *packet,
+					 const struct peer *from, const struct decision *decision,
+					 struct flow *flow)
+{
+	flow->started = bpf_ktime_get_ns();
+	flow->established = flow->started;
+	flow->cgroup = cgroup;
+	flow->dialled = packet->local;
+	flow->dialled_port = packet->local_port;
+	flow->actual = packet->remote;
+	flow->actual_port = packet->remote_port;
+	flow->source = from->identity;
+	flow->destination = to->identity;
+	flow->rule = decision->rule;
+	flow->epoch = cfg->policy_epoch;
+	flow->protocol = packet->protocol;
+	flow->direction = DIRECTION_INBOUND;
+	flow->verdict = decision->verdict;
+	flow->reason = decision->reason;
+	flow->path = from->flags & END_PROXY ? PATH_PROXY : PATH_DIRECT;
+	flow->hook = HOOK_INGRESS;
+}
+
+static __always_inline void inbound_decide(const struct settings *cfg, const struct workload *to,
+					   const struct packet *packet, struct peer *from,
+					   struct decision *decision)
+{
+	struct endpoint at = {
+		.address = packet->remote,
+		.port = packet->remote_port,
+		.protocol = packet->protocol,
+	};
+
+	peer_find(&at, to->flags & END_HOST, false, from);
+	policy_inbound(cfg, to, from, address_is4(&packet->remote), packet->protocol,
+		       bpf_ntohs(packet->local_port), decision);
+}
+
+/* A refused packet: every one is counted, each attempt is told once. */
+static __always_inline int inbound_refuse(const struct flow *flow, const struct packet *packet,
+					  u64 cookie)
+{
+	struct refused_key key = {
+		.remote = packet->remote,
+		.remote_port = packet->remote_port,
+		.local_port = packet->local_port,
+		.sequence = packet->sequence,
+	};
+	struct counters *counters;
+
+	if (!refused_note(&key, flow->started)) {
+		flow_denied(flow, cookie);
+		return -EPERM;
+	}
+	counters = flow_counters(flow);
+	if (counters)
+		__sync_fetch_and_add(&counters->refused_packets, 1);
+	return -EPERM;
+}
+
+static __always_inline int syn_stage(const struct settings *cfg, const struct workload *to,
+				     u64 cgroup, const struct packet *packet, u64 cookie)
+{
+	struct decision decision = {};
+	struct peer from = {};
+
+	inbound_decide(cfg, to, packet, &from, &decision);
+	if (decision.verdict != VERDICT_ALLOW) {
+		struct flow flow = {};
+
+		inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
+		return inbound_refuse(&flow, packet, cookie);
+	}
+	struct accepting_key key = {
+		.remote = packet->remote,
+		.local = packet->local,
+		.remote_port = packet->remote_port,
+		.local_port = packet->local_port,
+	};
+	struct accepting value = {
+		.cgroup = cgroup,
+		.source = from.identity,
+		.destination = to->identity,
+		.rule = decision.rule,
+		.verdict = decision.verdict,
+		.reason = decision.reason,
+		.path = from.flags & END_PROXY ? PATH_PROXY : PATH_DIRECT,
+	};
+
+	accepting_put(&key, &value);
+	return 0;
+}
+
+static __always_inline void datagram_count(struct flow *flow, u32 payload, bool inbound)
+{
+	struct counters *counters = flow_counters(flow);
+
+	flow->established = bpf_ktime_get_ns();
+	__sync_fetch_and_add(inbound ? &flow->received : &flow->sent, payload);
+	if (counters)
+		__sync_fetch_and_add(inbound ? &counters->received : &counters->sent, payload);
+}
+
+static __always_inline int datagram_stage(const struct settings *cfg, const struct workload *to,
+					  u64 cgroup, const struct packet *packet, u64 cookie)
+{
+	struct datagram_key key = {
+		.cookie = cookie,
+		.remote = packet->remote,
+		.port = packet->remote_port,
+	};
+	struct flow *known = datagram_flow(&key), flow = {};
+	struct decision decision = {};
+	struct counters *counters;
+	struct peer from = {};
+
+	if (known && (known->direction == DIRECTION_OUTBOUND || known->epoch == cfg->policy_epoch)) {
+		datagram_count(known, packet->payload, true);
+		return 0;
+	}
+	inbound_decide(cfg, to, packet, &from, &decision);
+	if (known && decision.verdict == VERDICT_ALLOW) {
+		known->epoch = cfg->policy_epoch;
+		known->rule = decision.rule;
+		known->reason = decision.reason;
+		datagram_count(known, packet->payload, true);
+		return 0;
+	}
+	inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
+	if (decision.verdict != VERDICT_ALLOW)
+		return inbound_refuse(&flow, packet, cookie);
+	flow.received = packet->payload;
+	counters = flow_counters(&flow);
+	if (counters) {
+		__sync_fetch_and_add(&counters->opened, 1);
+		__sync_fetch_and_add(&counters->received, packet->payload);
+	}
+	if (datagram_flow_put(&key, &flow))
+		loss(LOSS_FLOW);
+	return 0;
+}
+
+/* Loopback inside a pod stays inside the pod. */
+static __always_inline bool inside_pod(const struct workload *to, const struct packet *packet)
+{
+	return !(to->flags & END_HOST) &&
+	       (address_is_loopback(&packet->remote) ||
+		address_same(&packet->remote, &packet->local));
+}
+
+static __always_inline int ingress_stage(struct __sk_buff *skb)
+{
+	struct settings *cfg = settings_get();
+	struct packet packet = {};
+	struct workload *to;
+	u64 cgroup;
+	int error;
+
+	if (!cfg)
+		return 0;
+	to = workload_of_packet(cfg, skb, &cgroup);
+	if (!to)
+		return 0;
+	error = packet_parse(skb, true, &packet);
+	if (error)
+		return to->flags & END_INGRESS ? error : 0;
+	if (inside_pod(to, &packet))
+		return 0;
+	if (packet.protocol == IPPROTO_UDP)
+		return datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb));
+	if (packet.protocol == IPPROTO_TCP && packet_is_syn(&packet))
+		return syn_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb));
+	return 0;
+}
+
+int mesh_ingress(struct __sk_buff *skb)
+{
+	if (tcp_established(skb))
+		return 1;
+	return ingress_stage(skb) ? 0 : 1;
+}
+
+/* Outgoing datagrams are counted; everything else was decided before it came here. */
+int mesh_egress(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	struct datagram_key key = {};
+	struct flow *flow;
+
+	if (tcp_established(skb) || packet_parse(skb, false, &packet) ||
+	    packet.protocol != IPPROTO_UDP)
+		return 1;
+	key.cookie = bpf_get_socket_cookie(skb);
+	key.remote = packet.remote;
+	key.port = packet.remote_port;
+	flow = datagram_flow(&key);
+	if (flow)
+		datagram_count(flow, packet.payload, false);
+	return 1;
+}

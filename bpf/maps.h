@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel maps and the only functions that touch them.
+ *
+ * PIN_<map> and SIZE_<map> come from the loader. BCC rewrites the method calls below into helper
+ * calls, which it can do only in plain functions of the main file; hence accessors, not macros.
+ */
+
+/* BCC's own macros for these two kinds of map cannot pin; same layout, with a pin. */
+#define RING_BUFFER(name, pages, pin)							\
+	struct name##_table_t {								\
+		int key;								\
+		u32 leaf;								\
+		int (*ringbuf_output)(void *, u64, u64);				\
+		void *(*ringbuf_reserve)(u64);						\
+		void (*ringbuf_discard)(void *, u64);					\
+		void (*ringbuf_submit)(void *, u64);					\
+		u64 (*ringbuf_query)(u64);						\
+		u32 max_entries;							\
+	};										\
+	__attribute__((section("maps/ringbuf:" pin)))					\
+	struct name##_table_t name = { .max_entries = (pages) }
+
+#define SOCKET_STORAGE(name, type, pin)							\
+	struct name##_table_t {								\
+		int key;								\
+		type leaf;								\
+		void *(*sk_storage_get)(void *, void *, int);				\
+		int (*sk_storage_delete)(void *);					\
+		u32 flags;								\
+	};										\
+	__attribute__((section("maps/sk_storage:" pin)))				\
+	struct name##_table_t name = { .flags = BPF_F_NO_PREALLOC };			\
+	BPF_ANNOTATE_KV_PAIR(name, int, type)
+
+BPF_TABLE_PINNED("array", u32, struct settings, settings, SIZE_settings, PIN_settings);
+BPF_TABLE_PINNED("hash", u64, struct workload, workloads, SIZE_workloads, PIN_workloads,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct address, struct peer, peers, SIZE_peers, PIN_peers,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct endpoint, struct peer, listeners, SIZE_listeners, PIN_listeners,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lpm_trie", struct block_key, u32, blocks, SIZE_blocks, PIN_blocks,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct endpoint, struct service, services, SIZE_services, PIN_services,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct slot_key, struct slot, slots, SIZE_slots, PIN_slots,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct policy_key, struct decision, policy, SIZE_policy, PIN_policy,
+		 BPF_F_NO_PREALLOC);
+
+BPF_TABLE_PINNED("hash", u64, struct flow, sockets, SIZE_sockets, PIN_sockets);
+BPF_TABLE_PINNED("hash", struct datagram_key, struct flow, datagrams, SIZE_datagrams,
+		 PIN_datagrams);
+BPF_TABLE_PINNED("lru_hash", struct datagram_key, struct session, sessions, SIZE_sessions,
+		 PIN_sessions);
+BPF_TABLE_PINNED("lru_hash", struct accepting_key, struct accepting, accepting, SIZE_accepting,
+		 PIN_accepting);
+BPF_TABLE_PINNED("lru_hash", struct inflight_key, struct origin, inflight, SIZE_inflight,
+		 PIN_inflight);
+BPF_TABLE_PINNED("lru_hash", struct refused_key, u64, refused, SIZE_refused, PIN_refused);
+SOCKET_STORAGE(origins, struct origin, PIN_origins);
+
+BPF_TABLE_PINNED("hash", struct pair, struct counters, pairs, SIZE_pairs, PIN_pairs,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("percpu_array", u32, u64, losses, SIZE_losses, PIN_losses);
+RING_BUFFER(events, SIZE_events, PIN_events);
+
+static __always_inline struct settings *settings_get(void)
+{
+	u32 zero = 0;
+
+	return settings.lookup(&zero);
+}
+
+static __always_inline struct workload *workload_at(u64 cgroup)
+{
+	return workloads.lookup(&cgroup);
+}
+
+static __always_inline struct peer *peer_at(struct address *address)
+{
+	return peers.lookup(address);
+}
+
+static __always_inline struct peer *listener_at(struct endpoint *endpoint)
+{
+	return listeners.lookup(endpoint);
+}
+
+static __always_inline u32 *block_of(struct block_key *key)
+{
+	return blocks.lookup(key);
+}
+
+static __always_inline struct service *service_at(struct endpoint *endpoint)
+{
+	return services.lookup(endpoint);
+}
+
+static __always_inline struct slot *slot_at(struct slot_key *key)
+{
+	return slots.lookup(key);
+}
+
+static __always_inline struct decision *decision_for(struct policy_key *key)
+{
+	return policy.lookup(key);
+}
+
+static __always_inline struct flow *socket_flow(u64 cookie)
+{
+	return sockets.lookup(&cookie);
+}
+
+static __always_inline int socket_flow_put(u64 cookie, struct flow *flow)
+{
+	return sockets.update(&cookie, flow);
+}
+
+static __always_inline void socket_flow_drop(u64 cookie)
+{
+	sockets.delete(&cookie);
+}
+
+static __always_inline struct flow *datagram_flow(struct datagram_key *key)
+{
+	return datagrams.lookup(key);
+}
+
+static __always_inline int datagram_flow_put(struct datagram_key *key, struct flow *flow)
+{
+	return datagrams.update(key, flow);
+}
+
+static __always_inline void datagram_flow_drop(struct datagram_key *key)
+{
+	datagrams.delete(key);
+}
+
+static __always_inline struct session *session_at(struct datagram_key *key)
+{
+	return sessions.lookup(key);
+}
+
+static __always_inline int session_put(struct datagram_key *key, struct session *session)
+{
+	return sessions.update(key, session);
+}
+
+static __always_inline struct accepting *accepting_at(struct accepting_key *key)
+{
+	return accepting.lookup(key);
+}
+
+static __always_inline int accepting_put(struct accepting_key *key, struct accepting *value)
+{
+	return accepting.update(key, value);
+}
+
+static __always_inline struct origin *inflight_at(struct inflight_key *key)
+{
+	return inflight.lookup(key);
+}
+
+static __always_inline int inflight_put(struct inflight_key *key, struct origin *origin)
+{
+	return inflight.update(key, origin);
+}
+
+static __always_inline void inflight_drop(struct inflight_key *key)
+{
+	inflight.delete(key);
+}
+
+/* 0 when this SYN is refused for the first time, -EEXIST for a retransmission. */
+static __always_inline int refused_note(struct refused_key *key, u64 now)
+{
+	return refused.insert(key, &now);
+}
+
+static __always_inline struct origin *origin_of(struct bpf_sock *sk)
+{
+	return origins.sk_storage_get(sk, 0, 0);
+}
+
+static __always_inline struct origin *origin_make(struct bpf_sock *sk)
+{
+	return origins.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+static __always_inline void loss(u32 kind)
+{
+	u64 *count = losses.lookup(&kind);
+
+	if (count)
+		(*count)++;
+}
+
+static __always_inline struct counters *counters_of(struct pair *pair)
+{
+	struct counters *found = pairs.lookup(pair);
+
+	if (!found) {
+		struct counters zero = {};
+
+		pairs.insert(pair, &zero);
+		found = pairs.lookup(pair);
+		if (!found)
+			loss(LOSS_PAIR);
+	}
+	return found;
+}
+
+static __always_inline struct event *event_reserve(void)
+{
+	struct event *event = events.ringbuf_reserve(sizeof(struct event));
+
+	if (!event)
+		loss(LOSS_EVENT);
+	return event;
+}
+
+static __always_inline void event_submit(struct event *event)
+{
+	events.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}

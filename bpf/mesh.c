@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The datapath, in the order in which a connection meets it. This file is the table of contents;
+ * the loader pastes the included files into one text (BCC rewrites map calls in the main file only).
+ */
+#define BPF_LICENSE Dual BSD/GPL
+#include <uapi/linux/bpf.h>
+
+#include "kernel.h"	/* constants that would otherwise need kernel headers */
+#include "types.h"	/* structures shared with user space */
+#include "reason.h"	/* verdicts and numbered reasons */
+#include "maps.h"	/* the kernel maps and their accessors */
+
+#include "address.h"	/* IPv4 and IPv6 as one */
+#include "capture.h"	/* whose socket, and who is at the other end */
+#include "service.h"	/* service -> backend */
+#include "policy.h"	/* verdict */
+#include "flow.h"	/* aggregate and events */
+
+#include "connect.c"	/* mesh_connect4, mesh_connect6 */
+#include "datagram.c"	/* mesh_sendmsg4/6, mesh_recvmsg4/6 */
+#include "peername.c"	/* mesh_getpeername4, mesh_getpeername6 */
+#include "ingress.c"	/* mesh_ingress, mesh_egress */
+#include "sockops.c"	/* mesh_sockops, mesh_release */
+#include "proxy.c"	/* proxy_sockops, proxy_getsockopt, proxy_getpeername4/6 */

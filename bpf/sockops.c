@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A TCP connection's life. Called at its few turning points, never per packet.
+ *
+ * The verifier wants reads of ctx addresses kept apart, hence the barriers.
+ */
+
+static __always_inline void local_address(struct bpf_sock_ops *ops, struct address *out)
+{
+	if (ops->family == AF_INET) {
+		address_from4(out, ops->local_ip4);
+		return;
+	}
+	out->ip[0] = ops->local_ip6[0];
+	barrier();
+	out->ip[1] = ops->local_ip6[1];
+	barrier();
+	out->ip[2] = ops->local_ip6[2];
+	barrier();
+	out->ip[3] = ops->local_ip6[3];
+	barrier();
+}
+
+static __always_inline void remote_address(struct bpf_sock_ops *ops, struct address *out)
+{
+	if (ops->family == AF_INET) {
+		address_from4(out, ops->remote_ip4);
+		return;
+	}
+	out->ip[0] = ops->remote_ip6[0];
+	barrier();
+	out->ip[1] = ops->remote_ip6[1];
+	barrier();
+	out->ip[2] = ops->remote_ip6[2];
+	barrier();
+	out->ip[3] = ops->remote_ip6[3];
+	barrier();
+}
+
+/* remote_port is 32 bits with the port in network order in the upper half (kernel 4.13 on). */
+static __always_inline __be16 remote_port(struct bpf_sock_ops *ops)
+{
+	return bpf_htons((u16)bpf_ntohl(ops->remote_port));
+}
+
+/* The key under which the proxy's side finds this connection: its source. */
+static __always_inline void inflight_key_local(struct bpf_sock_ops *ops, struct inflight_key *key)
+{
+	local_address(ops, &key->address);
+	key->port = bpf_htons((u16)ops->local_port);
+	key->netns = address_is_loopback(&key->address) ? bpf_get_netns_cookie(ops) : 0;
+}
+
+/* connect() has chosen the source port; the SYN has not left yet. */
+static __always_inline void tcp_connecting(struct bpf_sock_ops *ops, const struct settings *cfg)
+{
+	struct flow *flow = socket_flow(bpf_get_socket_cookie(ops));
+
+	if (cfg->flags & SETTINGS_L7) {
+		struct inflight_key key = {};
+
+		inflight_key_local(ops, &key);
+		if (flow && flow->path == PATH_PROXY) {
+			struct origin origin = {
+				.address = flow->dialled,
+				.port = flow->dialled_port,
+				.identity = flow->source,
+			};
+
+			if (inflight_put(&key, &origin))
+				loss(LOSS_ORIGIN);
+		} else {
+			inflight_drop(&key);	/* nobody inherits an older caller's identity */
+		}
+	}
+	if (flow)
+		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void tcp_connected(struct bpf_sock_ops *ops)
+{
+	struct flow *flow = socket_flow(bpf_get_socket_cookie(ops));
+
+	if (!flow)
+		return;
+	flow->established = bpf_ktime_get_ns();
+	flow_opened(flow);
+}
+
+/* accept(): what ingress.c found out at the SYN becomes this connection's flow. */
+static __always_inline void tcp_accepted(struct bpf_sock_ops *ops)
+{
+	struct accepting_key key = {};
+	struct accepting *known;
+	struct flow flow = {};
+
+	remote_address(ops, &key.remote);
+	local_address(ops, &key.local);
+	key.remote_port = remote_port(ops);
+	key.local_port = bpf_htons((u16)ops->local_port);
+	known = accepting_at(&key);
+	if (!known)
+		return;
+	flow.started = bpf_ktime_get_ns();
+	flow.established = flow.started;
+	flow.cgroup = known->cgroup;
+	flow.dialled = key.local;
+	flow.dialled_port = key.local_port;
+	flow.actual = key.remote;
+	flow.actual_port = key.remote_port;
+	flow.source = known->source;
+	flow.destination = known->destination;
+	flow.rule = known->rule;
+	flow.protocol = IPPROTO_TCP;
+	flow.direction = DIRECTION_INBOUND;
+	flow.verdict = known->verdict;
+	flow.reason = known->reason;
+	flow.path = known->path;
+	flow.hook = HOOK_INGRESS;
+	if (socket_flow_put(bpf_get_socket_cookie(ops), &flow)) {
+		loss(LOSS_FLOW);
+		return;
+	}
+	flow_opened(&flow);
+	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/*
+ * Payload bytes. The kernel counts sequence numbers: bytes_acked holds the SYN that we sent and our
+ * FIN once it was acknowledged, bytes_received holds the peer's FIN. The state that the connection
+ * was closed in says which of them there were; in FIN_WAIT2 the peer's FIN shows as an advance since
+ * that state began. (A half-closed connection that is reset after more data is off by one byte.)
+ */
+static __always_inline void tcp_bytes(struct bpf_tcp_sock *tcp, u32 closed_in, struct flow *flow)
+{
+	u64 fin_wait2_received = flow->received;
+	bool our_fin = closed_in == BPF_TCP_FIN_WAIT2 ||
+		       ((closed_in == BPF_TCP_LAST_ACK || closed_in == BPF_TCP_CLOSING) &&
+			tcp->snd_una == tcp->snd_nxt);
+	bool their_fin = closed_in == BPF_TCP_CLOSE_WAIT || closed_in == BPF_TCP_LAST_ACK ||
+			 closed_in == BPF_TCP_CLOSING ||
+			 (closed_in == BPF_TCP_FIN_WAIT2 &&
+			  tcp->bytes_received > fin_wait2_received);
+	u64 not_payload = our_fin + (flow->established && flow->direction == DIRECTION_OUTBOUND);
+
+	flow->sent = tcp->bytes_acked > not_payload ? tcp->bytes_acked - not_payload : 0;
+	flow->received = tcp->bytes_received - (their_fin && tcp->bytes_received);
+}
+
+static __always_inline void tcp_fin_acknowledged(struct bpf_sock_ops *ops)
+{
+	struct flow *flow = socket_flow(bpf_get_socket_cookie(ops));
+	struct bpf_tcp_sock *tcp;
+	struct bpf_sock *sk;
+
+	if (!flow)
+		return;
+	sk = ops->sk;
+	if (!sk)
+		return;
+	tcp = bpf_tcp_sock(sk);
+	if (tcp)
+		flow->received = tcp->bytes_received;
+}
+
+static __always_inline void tcp_closed(struct bpf_sock_ops *ops)
+{
+	u64 cookie = bpf_get_socket_cookie(ops), now = bpf_ktime_get_ns();
+	struct flow *found = socket_flow(cookie);
+	struct bpf_tcp_sock *tcp;
+	struct counters *counters;
+	struct event *event;
+	struct bpf_sock *sk;
+	struct flow flow;
+	u8 state;
+
+	if (!found)
+		return;
+	flow = *found;
+	socket_flow_drop(cookie);
+	if (flow.path == PATH_PROXY && flow.direction == DIRECTION_OUTBOUND) {
+		struct inflight_key key = {};
+
+		inflight_key_local(ops, &key);
+		inflight_drop(&key);
+	}
+	state = flow.established ? STATE_CLOSED : STATE_FAILED;
+	sk = ops->sk;
+	if (!sk)
+		return;
+	tcp = bpf_tcp_sock(sk);
+	if (!tcp)
+		return;
+	tcp_bytes(tcp, ops->args[0], &flow);
+	counters = flow_counters(&flow);
+	if (counters) {
+		__sync_fetch_and_add(&counters->sent, flow.sent);
+		__sync_fetch_and_add(&counters->received, flow.received);
+		__sync_fetch_and_add(&counters->retransmits, tcp->total_retrans);
+		__sync_fetch_and_add(flow.established ? &counters->closed : &counters->failed, 1);
+	}
+	event = event_reserve();
+	if (!event)
+		return;
+	flow_event(&flow, event, now, cookie, state);
+	if (flow.established && flow.direction == DIRECTION_OUTBOUND)
+		event->connect = flow.established - flow.started;
+	event->retransmits = tcp->total_retrans;
+	event->round_trip = tcp->srtt_us >> 3;
+	local_address(ops, &event->local);
+	event->local_port = bpf_htons((u16)ops->local_port);
+	event_submit(event);
+}
+
+int mesh_sockops(struct bpf_sock_ops *ops)
+{
+	struct settings *cfg;
+
+	switch (ops->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		cfg = settings_get();
+		if (cfg)
+			tcp_connecting(ops, cfg);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		tcp_connected(ops);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		tcp_accepted(ops);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[1] == BPF_TCP_FIN_WAIT2)
+			tcp_fin_acknowledged(ops);
+		else if (ops->args[1] == BPF_TCP_CLOSE)
+			tcp_closed(ops);
+		break;
+	}
+	return 1;
+}
+
+/* close() of a socket that sockops does not see: UDP, and TCP that never left. */
+int mesh_release(struct bpf_sock *sk)
+{
+	u64 cookie = bpf_get_socket_cookie(sk);
+	struct flow *found = socket_flow(cookie);
+	struct flow flow;
+
+	if (!found)
+		return 1;
+	if (found->protocol == IPPROTO_UDP) {
+		struct datagram_key key = {
+			.cookie = cookie,
+			.remote = found->actual,
+			.port = found->actual_port,
+		};
+		struct flow *exchange = datagram_flow(&key);
+
+		if (exchange) {
+			flow = *exchange;
+			datagram_flow_drop(&key);
+			flow_released(&flow, cookie, STATE_CLOSED);
+		}
+		socket_flow_drop(cookie);
+	} else if (sk->state == BPF_TCP_CLOSE) {
+		flow = *found;
+		socket_flow_drop(cookie);
+		flow_released(&flow, cookie, STATE_FAILED);
+	}
+	return 1;
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every structure that kernel and user space share, in plain C.
+ *
+ * nodeagent/layout.py describes the same bytes; tests/bpf/test_layout.py compares the two.
+ * Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that v4 and v6 share one code path.
+ * Ports are in network order where the name says __be16 and in host order otherwise.
+ */
+#ifndef HOPLITE_TYPES_H
+#define HOPLITE_TYPES_H
+
+struct address {
+	__be32 ip[4];
+};
+
+struct endpoint {
+	struct address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+/* settings[0]: what the agent tells every program. */
+struct settings {
+	struct address pod_proxy4;	/* where pods dial the node proxy */
+	struct address pod_proxy6;
+	__u64 host_netns;		/* cookie of the node's own network namespace */
+	__be16 proxy_port;
+	__u16 flags;			/* SETTINGS_* */
+	__u32 port_lengths;		/* bit n: some policy entry covers a port prefix of n bits */
+	__u32 policy_epoch;		/* changes with every change of policy */
+	__u32 node_class4;		/* policy class of this node's own processes */
+	__u32 node_class6;
+	__u8 levels[4];			/* cgroup levels at which workloads live, 0 ends the list */
+};
+
+#define SETTINGS_L7		1	/* some service is redirected to the node proxy */
+
+/* workloads[cgroup id]: who the sockets of a cgroup belong to. */
+struct workload {
+	__u32 identity;
+	__u32 class4;			/* policy class when speaking IPv4 */
+	__u32 class6;
+	__u32 flags;			/* END_* */
+};
+
+/* peers[address] and listeners[endpoint]: who is behind an address. */
+struct peer {
+	__u32 identity;
+	__u32 class;
+	__u32 flags;			/* END_* */
+};
+
+#define END_EGRESS		1	/* some policy restricts what it may reach */
+#define END_INGRESS		2	/* some policy restricts who may reach it */
+#define END_HOST		4	/* lives in the node's own network namespace */
+#define END_SHARED		8	/* several workloads share the address: see listeners */
+#define END_LOCAL_NODE		16	/* an address of this node itself */
+#define END_PROXY		32	/* the source address of a node proxy */
+#define END_VIP			64	/* a service's virtual address */
+#define END_LOCAL		128	/* a workload on this node */
+
+/* blocks[prefix]: policy class of addresses outside the mesh. */
+struct block_key {
+	__u32 bits;
+	struct address address;
+};
+
+/* services[endpoint]: what is behind a service's virtual address and port. */
+struct service {
+	__u32 id;
+	__u32 class;			/* REDIRECT: policy class that stands for all backends */
+	__u32 slots;			/* LB: entries in the slot table; 0 = no backend */
+	__u32 epoch;			/* LB: which slot table */
+	__u32 flags;			/* END_*, REDIRECT only */
+	__u32 action;			/* SERVICE_* */
+};
+
+#define SERVICE_LB		0
+#define SERVICE_REDIRECT	1
+
+struct backend {
+	struct address address;
+	__be16 port;
+	__u16 flags;			/* END_* */
+	__u32 identity;
+	__u32 class;
+};
+
+/*
+ * slots[service, epoch, slot]: an alias table (Walker 1974, Vose 1991): slot i is drawn with equal
+ * chance, then `first` with probability threshold / 2^32, otherwise `second`. Exact weights, one
+ * lookup, whatever the number of backends.
+ */
+struct slot_key {
+	__u32 service;
+	__u32 epoch;
+	__u32 slot;
+};
+
+struct slot {
+	struct backend first;
+	struct backend second;
+	__u32 threshold;
+};
+
+/*
+ * policy[source class, destination class, protocol, port prefix]: the verdict for a pair of
+ * classes. The longest port prefix that is there decides; length 0 is the pair's default.
+ */
+struct policy_key {
+	__u32 source;
+	__u32 destination;
+	__u16 port;			/* host order, low bits cleared to the length */
+	__u8 protocol;
+	__u8 length;
+};
+
+struct decision {
+	__u32 rule;			/* the agent's number for the rule that decided */
+	__u8 verdict;
+	__u8 reason;
+	__u16 pad;
+};
+
+/* sockets[cookie] and datagrams[cookie, remote]: a connection while it lives. */
+struct flow {
+	__u64 started;			/* ns, CLOCK_MONOTONIC */
+	__u64 established;		/* TCP: ns when the handshake ended; UDP: last datagram */
+	__u64 cgroup;
+	__u64 sent;			/* bytes of payload (UDP) */
+	__u64 received;			/* the same; TCP: bytes_received when FIN_WAIT2 began */
+	struct address dialled;		/* what the application asked for */
+	struct address actual;		/* what it was given */
+	__be16 dialled_port;
+	__be16 actual_port;
+	__u32 source;			/* identities */
+	__u32 destination;
+	__u32 service;
+	__u32 rule;
+	__u32 epoch;			/* policy_epoch under which the verdict was made */
+	__u8 protocol;
+	__u8 direction;
+	__u8 verdict;
+	__u8 reason;
+	__u8 path;
+	__u8 hook;
+	__u8 translated;		/* dialled and actual differ */
+	__u8 pad;
+};
+
+struct datagram_key {
+	__u64 cookie;
+	struct address remote;
+	__be16 port;
+	__u16 pad[3];
+};
+
+/* sessions[cookie, dialled]: the backend that a UDP socket was given for a virtual address. */
+struct session {
+	struct backend backend;
+	__u32 service_epoch;
+};
+
+/* accepting[tuple]: what was found out at the SYN, for when the connection is established. */
+struct accepting_key {
+	struct address remote;
+	struct address local;
+	__be16 remote_port;
+	__be16 local_port;
+};
+
+struct accepting {
+	__u64 cgroup;
+	__u32 source;
+	__u32 destination;
+	__u32 rule;
+	__u8 verdict;
+	__u8 reason;
+	__u8 path;
+	__u8 pad;
+};
+
+/* inflight[source]: a redirected connection between the application's SYN and the proxy's accept. */
+struct inflight_key {
+	struct address address;
+	__be16 port;
+	__u16 pad[3];
+	__u64 netns;			/* only for loopback, where addresses are not unique */
+};
+
+struct origin {
+	struct address address;		/* original destination */
+	__be16 port;
+	__u16 pad;
+	__u32 identity;			/* the caller's */
+};
+
+/* refused[SYN]: so that a SYN's retransmissions are one refusal and not five. */
+struct refused_key {
+	struct address remote;
+	__be16 remote_port;
+	__be16 local_port;
+	__be32 sequence;
+};
+
+/* The aggregate: exact counters per pair; the truth that flow records are checked against. */
+struct pair {
+	__u32 source;
+	__u32 destination;
+	__u32 service;
+	__u16 port;			/* as dialled, host order */
+	__u8 protocol;
+	__u8 direction;
+	__u8 verdict;
+	__u8 reason;
+	__u8 path;
+	__u8 pad;
+};
+
+struct counters {
+	__u64 opened;
+	__u64 closed;
+	__u64 failed;
+	__u64 denied;
+	__u64 sent;
+	__u64 received;
+	__u64 retransmits;
+	__u64 refused_packets;		/* SYNs and datagrams dropped, retransmissions included */
+};
+
+/* One record of the ring buffer: a connection that ended or was refused. */
+struct event {
+	__u64 time;			/* ns, CLOCK_MONOTONIC */
+	__u64 duration;			/* ns */
+	__u64 connect;			/* ns from SYN to established, 0 = never or not known */
+	__u64 cgroup;
+	__u64 cookie;
+	__u64 sent;
+	__u64 received;
+	struct address local;
+	struct address remote;		/* the address actually spoken to */
+	struct address dialled;
+	__be16 local_port;
+	__be16 remote_port;
+	__be16 dialled_port;
+	__u16 error;			/* errno of a failed connection */
+	__u32 source;
+	__u32 destination;
+	__u32 service;
+	__u32 rule;
+	__u32 retransmits;
+	__u32 round_trip;		/* smoothed, microseconds */
+	__u8 protocol;
+	__u8 direction;
+	__u8 verdict;
+	__u8 reason;
+	__u8 path;
+	__u8 hook;
+	__u8 state;			/* STATE_* */
+	__u8 pad;
+};
+
+#define STATE_CLOSED		1
+#define STATE_FAILED		2
+#define STATE_DENIED		3
+
+/* losses[i]: what could not be recorded or tracked, so that every answer can say so. */
+#define LOSS_EVENT		0	/* ring buffer full */
+#define LOSS_PAIR		1	/* aggregate full: counters of a new pair are missing */
+#define LOSS_FLOW		2	/* flow table full: a connection is not counted */
+#define LOSS_ORIGIN		3	/* a redirected connection reached the proxy without its origin */
+#define LOSS_MAX		4
+
+#endif
