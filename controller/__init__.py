@@ -1,0 +1,1 @@
+"""The control plane: API, admission, identities, certificates and distribution to the nodes."""

@@ -1,0 +1,1 @@
+"""What each node needs, and how it gets there."""

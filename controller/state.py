@@ -1,0 +1,140 @@
+"""The current objects of the mesh, as one immutable value. Pure.
+
+Every write makes a new ``State``; whoever holds an old one keeps a consistent picture.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar, cast
+
+from meshapi.identity import WorkloadIdentity
+from meshapi.resources import (
+    HTTPRoute,
+    Key,
+    Kind,
+    LabelSelector,
+    MeshNode,
+    Namespace,
+    NetworkPolicy,
+    Resource,
+    Service,
+    Workload,
+)
+from meshapi.resources.registry import KINDS
+from meshapi.selectors import contains, matches
+
+K = TypeVar("K")
+R = TypeVar("R", Namespace, Service, HTTPRoute, NetworkPolicy, MeshNode, Workload)
+
+_NAME_OF: dict[type[Resource], str] = {kind.type: kind.name for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class Workloads:
+    """The workloads and ways to find them; built when first asked for."""
+
+    all: Mapping[Key, Workload] = field(default_factory=dict)
+
+    @cached_property
+    def by_namespace(self) -> Mapping[str, list[Workload]]:
+        return _grouped((w.metadata.namespace, w) for w in self.all.values())
+
+    @cached_property
+    def by_node(self) -> Mapping[str, list[Workload]]:
+        return _grouped((w.spec.node_name, w) for w in self.all.values())
+
+    @cached_property
+    def _by_label(self) -> Mapping[tuple[str, str, str], list[Workload]]:
+        return _grouped(
+            ((w.metadata.namespace, name, value), w)
+            for w in self.all.values()
+            for name, value in w.metadata.labels.items()
+        )
+
+    def labelled(self, namespace: str, wanted: Mapping[str, str]) -> list[Workload]:
+        """Those of a namespace that carry every label of ``wanted``, which is not empty."""
+        candidates = min(
+            (self._by_label.get((namespace, *label), []) for label in wanted.items()), key=len
+        )
+        return [w for w in candidates if contains(w.metadata.labels, wanted)]
+
+    def selected(self, namespace: str, selector: LabelSelector) -> bool:
+        """Whether a selector selects any workload of a namespace."""
+        if selector.match_labels:
+            candidates = self.labelled(namespace, selector.match_labels)
+        else:
+            candidates = self.by_namespace.get(namespace, [])
+        return any(matches(selector, w.metadata.labels) for w in candidates)
+
+
+@dataclass(frozen=True)
+class State:
+    """All objects by kind and key, the identity numbers given out, and the revision of it all.
+
+    ``kinds`` of two states share the mapping of every kind that no write between them touched.
+    """
+
+    revision: int = 0
+    kinds: Mapping[str, Mapping[Key, Resource]] = field(default_factory=dict)
+    identities: Mapping[WorkloadIdentity, int] = field(default_factory=dict)
+    workloads: Workloads = field(default_factory=Workloads)
+
+    def get(self, key: Key) -> Resource | None:
+        return self.kinds.get(key.kind, {}).get(key)
+
+    def of(self, kind: type[R]) -> Mapping[Key, R]:
+        """All objects of one kind."""
+        return cast("Mapping[Key, R]", self.kinds.get(_NAME_OF[kind], {}))
+
+    def objects(self, kind: Kind) -> Mapping[Key, Resource]:
+        """All objects of a kind that is known at run time only."""
+        return self.kinds.get(kind.name, {})
+
+    def namespace(self, name: str) -> Namespace | None:
+        return self.of(Namespace).get(Key("Namespace", "", name))
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        return self.of(Service).get(Key("Service", namespace, name))
+
+    def node(self, name: str) -> MeshNode | None:
+        return self.of(MeshNode).get(Key("MeshNode", "", name))
+
+    def backends(self, service: Service) -> list[Workload]:
+        """The workloads that a service's selector selects; an empty selector selects none."""
+        wanted = service.spec.selector
+        return self.workloads.labelled(service.metadata.namespace, wanted) if wanted else []
+
+    def with_changes(
+        self,
+        changes: Mapping[Key, Resource | None],
+        *,
+        revision: int | None = None,
+        identities: Mapping[WorkloadIdentity, int] | None = None,
+    ) -> State:
+        """The state after ``changes`` (None deletes); what is not changed is shared with it."""
+        touched: dict[str, dict[Key, Resource]] = {}
+        for key, resource in changes.items():
+            if key.kind not in touched:
+                touched[key.kind] = dict(self.kinds.get(key.kind, {}))
+            if resource is None:
+                touched[key.kind].pop(key, None)
+            else:
+                touched[key.kind][key] = resource
+        workloads = cast("dict[Key, Workload] | None", touched.get("Workload"))
+        return State(
+            revision=self.revision if revision is None else revision,
+            kinds={**self.kinds, **touched},
+            identities={**self.identities, **identities} if identities else self.identities,
+            workloads=self.workloads if workloads is None else Workloads(workloads),
+        )
+
+
+def _grouped(pairs: Iterable[tuple[K, Workload]]) -> Mapping[K, list[Workload]]:
+    groups: dict[K, list[Workload]] = defaultdict(list)
+    for name, workload in pairs:
+        groups[name].append(workload)
+    return dict(groups)

@@ -1,0 +1,204 @@
+"""Status that is computed when it is read, from the objects and the nodes' reports. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from msgspec.structs import replace
+
+from controller.references import missing
+from controller.reports import Reports
+from controller.state import State
+from meshapi.resources import (
+    ComponentStatus,
+    Condition,
+    HTTPRoute,
+    Key,
+    MeshNode,
+    MeshNodeStatus,
+    Namespace,
+    NetworkPolicy,
+    ParentRef,
+    Resource,
+    Service,
+    key_of,
+)
+from meshapi.resources.core import NamespaceStatus, ServiceStatus
+from meshapi.resources.gateway import HTTPRouteStatus, RouteParentStatus
+from meshapi.resources.networking import NetworkPolicyStatus
+
+CONTROLLER_NAME = "mesh.hoplite.io/controller"
+COMPUTED = (Service, HTTPRoute, NetworkPolicy, MeshNode)  # their status moves without a write
+
+Component = Literal["agent", "l7proxy"]
+
+
+@dataclass(frozen=True)
+class View:
+    """The objects and what every node of the mesh last said."""
+
+    state: State
+    nodes: Mapping[str, MeshNodeStatus]
+
+    def show(self, resource: Resource) -> Resource:
+        """The resource with its status as of now."""
+        match resource:
+            case Namespace():
+                return replace(resource, status=NamespaceStatus(phase="Active"))
+            case Service():
+                return replace(resource, status=_service(self, resource))
+            case HTTPRoute():
+                return replace(resource, status=_httproute(self, resource))
+            case NetworkPolicy():
+                return replace(resource, status=_networkpolicy(self, resource))
+            case MeshNode():
+                known = self.nodes.get(resource.metadata.name)
+                return replace(resource, status=known) if known else resource
+            case _:
+                return resource
+
+    @cached_property
+    def bound(self) -> list[str]:
+        """The nodes that every mesh-wide resource concerns: members that have workloads."""
+        return sorted(node for node in self.nodes if node in self.state.workloads.by_node)
+
+    @cached_property
+    def refusals(self) -> Mapping[Key, list[str]]:
+        """What bound nodes could not put into force, and why, by object."""
+        found: dict[Key, list[str]] = {}
+        for node in self.bound:
+            status = self.nodes[node]
+            for part in (status.agent, status.l7proxy):
+                for problem in part.problems if part else ():
+                    key = Key(problem.kind, problem.namespace, problem.name)
+                    text = problem.message or problem.reason
+                    found.setdefault(key, []).append(f"{node}: {text}")
+        return found
+
+    @cached_property
+    def slowest(self) -> Mapping[Component, int]:
+        """The smallest revision that a component has in force on any bound node."""
+        return {
+            "agent": min((_revision(self.nodes[n].agent) for n in self.bound), default=0),
+            "l7proxy": min((_revision(self.nodes[n].l7proxy) for n in self.bound), default=0),
+        }
+
+
+def look(state: State, reports: Reports, now: float) -> View:
+    """The view of ``state`` at ``now`` (seconds of the clock that the reports came by)."""
+    return View(state, reports.statuses((key.name for key in state.of(MeshNode)), now))
+
+
+def _service(view: View, service: Service) -> ServiceStatus:
+    backends = view.state.backends(service)
+    ready = sum(w.status.ready for w in backends)
+    counted = f"{ready} of {len(backends)} backends ready"
+    if not service.spec.selector:
+        condition = _no("Ready", "NoBackends", "the service has no selector")
+    elif not backends:
+        condition = _no("Ready", "NoBackends", "no workload matches its selector")
+    elif not ready:
+        condition = _no("Ready", "NoReadyBackends", counted)
+    else:
+        condition = Condition(type="Ready", status="True", reason="BackendsReady", message=counted)
+    programmed = _programmed(view, service, ("agent",))
+    return ServiceStatus(conditions=_observed(service, condition, programmed))
+
+
+def _networkpolicy(view: View, policy: NetworkPolicy) -> NetworkPolicyStatus:
+    if not view.state.workloads.selected(policy.metadata.namespace, policy.spec.pod_selector):
+        return NetworkPolicyStatus(
+            conditions=_observed(
+                policy, _unknown("Programmed", "NotNeeded", "it selects no workload")
+            )
+        )
+    return NetworkPolicyStatus(conditions=_observed(policy, _programmed(view, policy, ("agent",))))
+
+
+def _httproute(view: View, route: HTTPRoute) -> HTTPRouteStatus:
+    resolved = _resolved(view.state, route)
+    programmed = _programmed(view, route, ("agent", "l7proxy"))
+    parents = []
+    for parent in route.spec.parent_refs:
+        accepted = _accepted(view.state, route, parent)
+        in_force = (
+            programmed
+            if accepted.status == "True"
+            else _no("Programmed", "Invalid", "the route is not accepted for this parent")
+        )
+        parents.append(
+            RouteParentStatus(
+                parent_ref=parent,
+                controller_name=CONTROLLER_NAME,
+                conditions=_observed(route, accepted, resolved, in_force),
+            )
+        )
+    return HTTPRouteStatus(parents=tuple(parents))
+
+
+def _accepted(state: State, route: HTTPRoute, parent: ParentRef) -> Condition:
+    problem = missing(state, route.metadata.namespace, parent.name, parent.port)
+    if problem:
+        return _no("Accepted", "NoMatchingParent", problem)
+    return Condition(type="Accepted", status="True", reason="Accepted")
+
+
+def _resolved(state: State, route: HTTPRoute) -> Condition:
+    problems = [
+        f"$.spec.rules[{i}].backendRefs[{j}]: {problem}"
+        for i, rule in enumerate(route.spec.rules)
+        for j, backend in enumerate(rule.backend_refs)
+        if (problem := missing(state, route.metadata.namespace, backend.name, backend.port))
+    ]
+    if problems:
+        return _no("ResolvedRefs", "BackendNotFound", "; ".join(problems))
+    return Condition(type="ResolvedRefs", status="True", reason="ResolvedRefs")
+
+
+def _programmed(view: View, resource: Resource, components: Sequence[Component]) -> Condition:
+    """Whether every node that the resource concerns has it in force, by these components."""
+    revision = int(resource.metadata.resource_version or sys.maxsize)  # none yet: a dry run
+    refused = view.refusals.get(key_of(resource))
+    if refused:
+        return _no("Programmed", "Invalid", "; ".join(refused))
+    if not view.bound:
+        return _unknown("Programmed", "NotNeeded", "no node has workloads")
+    if any(view.slowest[component] < revision for component in components):
+        waiting = _waiting(view, components, revision)
+        return _unknown("Programmed", "Pending", "; ".join(waiting))
+    count = len(view.bound)
+    message = f"in force on {count} of {count} nodes"
+    return Condition(type="Programmed", status="True", reason="Programmed", message=message)
+
+
+def _waiting(view: View, components: Sequence[Component], revision: int) -> list[str]:
+    waiting = []
+    for node in view.bound:
+        for name in components:
+            part = view.nodes[node].agent if name == "agent" else view.nodes[node].l7proxy
+            if part is None:
+                waiting.append(f"{node}: {name} has not reported")
+            elif part.revision < revision:
+                waiting.append(f"{node}: {name} is at revision {part.revision}")
+    return waiting
+
+
+def _revision(part: ComponentStatus | None) -> int:
+    return part.revision if part else -1
+
+
+def _observed(resource: Resource, *conditions: Condition) -> tuple[Condition, ...]:
+    generation = resource.metadata.generation
+    return tuple(replace(c, observed_generation=generation) for c in conditions)
+
+
+def _no(type_: str, reason: str, message: str) -> Condition:
+    return Condition(type=type_, status="False", reason=reason, message=message)
+
+
+def _unknown(type_: str, reason: str, message: str) -> Condition:
+    return Condition(type=type_, status="Unknown", reason=reason, message=message)

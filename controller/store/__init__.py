@@ -1,0 +1,1 @@
+"""Where objects, identity numbers and tokens are kept."""

@@ -1,0 +1,173 @@
+import datetime as dt
+
+import pytest
+
+from hopctl import columns
+from hopctl.columns import Context
+from meshapi import codec
+from meshapi.resources import KINDS, by_word
+
+NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+BORN = "2026-01-01T00:00:00Z"
+
+
+def decode(kind, name, spec, api="mesh.hoplite.io/v1alpha1", status=None, **metadata):
+    spaced = {} if kind in ("MeshNode", "Namespace") else {"namespace": "shop"}
+    return codec.decode(
+        {
+            "apiVersion": api,
+            "kind": kind,
+            "metadata": {"name": name, "creationTimestamp": BORN, **spaced, **metadata},
+            "spec": spec,
+            "status": status or {},
+        }
+    )
+
+
+def workload(name, *, ready=True, app="web"):
+    spec = {"nodeName": "n1", "cgroup": "pods/x", "addresses": ["10.0.0.1"]}
+    status = {"identity": 256, "spiffeID": "spiffe://t/ns/shop/sa/x", "ready": ready}
+    return decode("Workload", name, spec, status=status, labels={"app": app})
+
+
+def conditions(**statuses):
+    return [
+        {"type": t, "status": s, "reason": "Because", "message": f"{t} says {s}"}
+        for t, s in statuses.items()
+    ]
+
+
+ROUTE = decode(
+    "HTTPRoute",
+    "split",
+    {
+        "parentRefs": [
+            {"kind": "Service", "name": "web"},
+            {"kind": "Service", "name": "x", "port": 81},
+        ],
+        "rules": [
+            {"backendRefs": [{"name": "v1", "port": 80, "weight": 90}, {"name": "v2", "port": 80}]},
+            {},
+        ],
+    },
+    "gateway.networking.k8s.io/v1",
+    status={
+        "parents": [
+            {
+                "parentRef": {"kind": "Service", "name": "web"},
+                "controllerName": "x",
+                "conditions": conditions(Accepted="True", Programmed="True"),
+            },
+            {
+                "parentRef": {"kind": "Service", "name": "x"},
+                "controllerName": "x",
+                "conditions": conditions(Accepted="False", Programmed="Unknown"),
+            },
+        ]
+    },
+)
+
+
+def shown(word, resource, *, wide=False, **context):
+    kind = by_word(word)
+    cells = columns.row(kind, resource, Context(50, NOW, **context), wide=wide)
+    header = columns.header(kind, wide=wide)
+    assert len(header) == len(cells)
+    return dict(zip(header, cells, strict=True))
+
+
+def test_a_service_counts_its_backends_and_names_its_routes():
+    spec = {
+        "ports": [{"port": 80}],
+        "selector": {"app": "web"},
+        "clusterIPs": ["10.96.0.1", "fd00::1"],
+    }
+    web = decode("Service", "web", spec, "v1")
+    found = shown(
+        "svc",
+        web,
+        workloads=[workload("a"), workload("b", ready=False), workload("c", app="other")],
+        routes=[ROUTE],
+    )
+    assert {k: c.text for k, c in found.items()} == {
+        "NAMESPACE": "shop",
+        "NAME": "web",
+        "CLUSTER-IPS": "10.96.0.1,fd00::1",
+        "PORTS": "80/TCP",
+        "BACKENDS": "1/2",
+        "L7": "split",
+    }
+    assert found["BACKENDS"].tone == "warn"
+    assert shown("svc", web)["BACKENDS"].tone == "bad"
+    assert shown("svc", web, wide=True)["AGE"].text == "1d"
+
+
+def test_a_route_shows_the_worst_of_its_parents():
+    found = shown("route", ROUTE, wide=True)
+    assert found["PARENTS"].text == "web,x:81"
+    assert found["RULES"].text == "v1:80=90,v2:80=1 | -"
+    assert found["ACCEPTED"].text == "False (Because)"
+    assert found["PROGRAMMED"].text == "Unknown (Because)"
+    assert found["RESOLVEDREFS"].text == "-"
+    assert found["MESSAGE"].text == "Accepted says False; Programmed says Unknown"
+
+
+def test_a_node_shows_how_far_it_is():
+    status = {
+        "ready": True,
+        "appliedRevision": 48,
+        "kernelVersion": "6.18",
+        "features": {"tcx": "yes"},
+        "agent": {
+            "version": "0.1",
+            "problems": [{"kind": "NetworkPolicy", "namespace": "a", "name": "b", "message": "no"}],
+        },
+        "l7proxy": {"state": "serving 3 services"},
+    }
+    node = decode("MeshNode", "n1", {"addresses": ["192.0.2.1"]}, status=status)
+    found = shown("nodes", node, wide=True)
+    assert [found[k].text for k in ("NAME", "READY", "REVISION", "AGENT", "PROXY", "KERNEL")] == [
+        "n1", "True", "48 (2 behind)", "0.1", "serving 3 services", "6.18",
+    ]  # fmt: skip
+    assert found["FEATURES"].text == "tcx=yes"
+    assert found["PROBLEMS"].text == "NetworkPolicy a/b: no"
+    fresh = shown("nodes", decode("MeshNode", "n2", {}))
+    assert [fresh[k].text for k in ("READY", "REVISION", "AGENT", "PROXY")] == [
+        "False", "0 (50 behind)", "-", "-",
+    ]  # fmt: skip
+
+
+def test_a_workload_shows_who_it_is():
+    found = shown("wl", workload("a"), wide=True)
+    assert found["IDENTITY"].text == "256"
+    assert found["SPIFFE-ID"].text == "spiffe://t/ns/shop/sa/x"
+    assert (found["READY"].text, found["READY"].tone) == ("True", "good")
+
+
+@pytest.mark.parametrize(
+    ("selector", "text"),
+    [
+        ({}, "(all)"),
+        ({"matchLabels": {"b": "1", "a": "2"}}, "a=2,b=1"),
+        (
+            {
+                "matchLabels": {"a": "1"},
+                "matchExpressions": [
+                    {"key": "k", "operator": "In", "values": ["x", "y"]},
+                    {"key": "m", "operator": "Exists"},
+                ],
+            },
+            "a=1,k In (x,y),m Exists",
+        ),
+    ],
+)
+def test_a_policy_shows_whom_it_selects(selector, text):
+    spec = {"podSelector": selector, "ingress": [{}], "policyTypes": ["Ingress"]}
+    found = shown("netpol", decode("NetworkPolicy", "p", spec, "networking.k8s.io/v1"))
+    assert found["SELECTOR"].text == text
+    assert found["RULES"].text == "1 in, 0 out"
+
+
+def test_every_kind_has_columns():
+    for kind in KINDS:
+        assert len(columns.header(kind, wide=True)) >= len(columns.header(kind, wide=False)) > 1
