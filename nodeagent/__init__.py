@@ -1,0 +1,1 @@
+"""The node agent: keeps this node's kernel equal to what the mesh wants, and measures."""

@@ -1,0 +1,177 @@
+"""The agent's wiring: the one place where its parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from meshapi import nodecontract
+from meshapi.flow import Flow, FlowCoverage, FlowQuery
+from meshapi.watch import Snapshot
+from nodeagent import listen, loopback, machine, proxysocket, subscribe
+from nodeagent.admin import Admin
+from nodeagent.cgroups import CgroupFinder
+from nodeagent.channel import Channel
+from nodeagent.config import AgentConfig
+from nodeagent.datapath.attach import Attached, Datapath
+from nodeagent.datapath.sync import Writer
+from nodeagent.feedstore import FeedStore
+from nodeagent.join import Membership
+from nodeagent.layout import map_specs
+from nodeagent.reconcile import Reconciler
+from nodeagent.report import Reporter
+from nodeagent.telemetry.collect import Collector
+from nodeagent.telemetry.history import History
+from nodeagent.telemetry.metrics import AgentMetrics, Gauges
+
+_log = logging.getLogger(__name__)
+
+
+def remove(config: AgentConfig) -> None:
+    """Take everything that agents of this configuration put into the kernel off the machine."""
+    _datapath(config).remove()
+    loopback.remove(_proxy_addresses(config))
+
+
+class Agent:
+    """One node's agent. What it puts into the kernel outlives it; ``remove`` takes it away."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        """Load and attach, and enforce the stored state: nothing here needs the controller."""
+        self._config = config
+        root, pins, sizes = Path(config.cgroup_root), Path(config.pin_dir), config.sizes()
+        machine.check(root, pins, owns_machine=config.i_own_this_machine)
+        for folder in (config.state_dir, config.run_dir):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        self._datapath = _datapath(config)
+        self._attached = self._datapath.load()
+        loopback.ensure(_proxy_addresses(config))
+        self._gauges = Gauges()
+        self._changed = asyncio.Event()
+        self._collector = Collector(
+            self._datapath,
+            History(config.flow_history, time.time()),
+            sizes["events"],
+            config.udp_idle_seconds,
+        )
+        self._reconciler = Reconciler(
+            config.node_name,
+            Writer(self._datapath),
+            CgroupFinder(root),
+            FeedStore(Path(config.state_dir) / "feed.jsonl"),
+            self._collector,
+            self._gauges,
+            on_change=self._changed.set,
+            host_netns=machine.netns_cookie(),
+        )
+        if self._reconciler.restore():
+            revision = self._reconciler.in_force.revision
+            _log.info("stored state in force", extra={"revision": revision})
+        self._attach(self._attached, root)
+
+    async def run(self) -> None:
+        """Follow the controller and serve, until told to stop."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        membership = Membership(self._config)
+        async with AsyncExitStack() as stack:
+            await self._serve(stack, membership)
+            await _until(
+                stop,
+                {
+                    "member": self._member(membership),
+                    "reconcile": self._reconciler.run(),
+                    "collect": self._collector.run(),
+                },
+            )
+
+    def _attach(self, attached: Attached, root: Path) -> None:
+        self._datapath.attach(attached, "node", root)
+        proxy = root / self._config.proxy_cgroup
+        if proxy.is_dir():
+            self._datapath.attach(attached, "proxy", proxy)
+        else:
+            _log.warning("no proxy cgroup: nothing is redirected", extra={"cgroup": str(proxy)})
+        self._datapath.forget_old(attached)
+
+    async def _serve(self, stack: AsyncExitStack, membership: Membership) -> None:
+        config, run_dir = self._config, Path(self._config.run_dir)
+        metrics = AgentMetrics(self._datapath.open_map("pairs"), self._collector, self._gauges)
+        admin = Admin(
+            self._reconciler, self._collector, metrics, self._datapath.open_map, self._pending
+        )
+        proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
+        await listen.on_unix(stack, admin.application(), run_dir / nodecontract.ADMIN_SOCKET, 0)
+        await listen.on_unix(stack, proxy, run_dir / nodecontract.PROXY_SOCKET, config.proxy_uid)
+        if config.metrics_listen:
+            await listen.on_port(
+                stack, admin.metrics_application(), config.metrics_listen, "metricsListen"
+            )
+
+    async def _member(self, membership: Membership) -> None:
+        """Everything that needs the controller; the kernel goes on without it."""
+        if not membership.joined:
+            await membership.join()
+        node, connect = self._config.node_name, membership.client
+        reporter = Reporter(
+            node,
+            connect,
+            lambda: self._reconciler.in_force,
+            self._attached.features,
+            self._changed,
+        )
+        channel = Channel(node, connect, self._ask, self._cover)
+        async with asyncio.TaskGroup() as tasks:
+            for name, work in (
+                ("feed", subscribe.follow(connect, node, self._wish, self._connected)),
+                ("report", reporter.run()),
+                ("channel", channel.run()),
+                ("certificate", membership.renew_for_ever()),
+            ):
+                tasks.create_task(work, name=name)
+
+    def _pending(self) -> list[str]:
+        return [] if self._reconciler.in_force.revision else ["a first revision"]
+
+    def _wish(self, snapshot: Snapshot) -> None:
+        self._reconciler.wish(snapshot)
+
+    def _connected(self, up: bool) -> None:
+        self._gauges.connected = up
+
+    def _ask(self, query: FlowQuery) -> Iterator[Flow]:
+        self._collector.drain()
+        return self._collector.history.select(query)
+
+    def _cover(self, returned: int) -> FlowCoverage:
+        lost = self._collector.losses()["event"]
+        return self._collector.history.coverage(self._config.node_name, returned, lost)
+
+
+def _datapath(config: AgentConfig) -> Datapath:
+    return Datapath(Path(config.pin_dir), map_specs(config.sizes()))
+
+
+def _proxy_addresses(config: AgentConfig) -> tuple[str, ...]:
+    fixed = (nodecontract.PROXY_ADDRESS4, nodecontract.PROXY_ADDRESS6)
+    return (*fixed, *config.proxy_addresses)
+
+
+async def _until(stop: asyncio.Event, work: dict[str, Coroutine[Any, Any, None]]) -> None:
+    """Run every coroutine until ``stop``; one that ends early ends all, with its error."""
+    tasks = {asyncio.create_task(c, name=name) for name, c in work.items()}
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    done, waiting = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    for task in done & tasks:
+        task.result()

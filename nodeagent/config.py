@@ -1,0 +1,70 @@
+"""The agent's settings; docs/configuration.md is the table of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from meshapi import nodecontract
+from meshapi.errors import ConfigError
+
+PREFIX = "HOPLITE_AGENT"
+
+DEFAULT_SIZES: dict[str, int] = {
+    "workloads": 4096,
+    "peers": 262144,
+    "listeners": 16384,
+    "blocks": 16384,
+    "services": 65536,
+    "slots": 524288,
+    "policy": 1048576,
+    "sockets": 65536,
+    "datagrams": 16384,
+    "accepting": 16384,
+    "inflight": 16384,
+    "refused": 4096,
+    "pairs": 32768,
+    "events": 1048576,
+}
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """One node's agent. Sizes are entries, but ``events``, which is bytes (a power of two)."""
+
+    node_name: str
+    controller: str
+    cgroup_root: str
+    proxy_cgroup: str = "hoplite-l7proxy"
+    proxy_uid: int = 0
+    addresses: tuple[str, ...] = ()
+    proxy_addresses: tuple[str, ...] = ()
+    join_token: str = ""
+    join_token_file: str = ""
+    state_dir: str = f"{nodecontract.STATE_DIR}/agent"
+    run_dir: str = nodecontract.RUN_DIR
+    pin_dir: str = nodecontract.PIN_DIR
+    metrics_listen: str = f"127.0.0.1:{nodecontract.AGENT_METRICS_PORT}"
+    flow_history: int = 50000
+    udp_idle_seconds: float = 10.0
+    map_sizes: dict[str, int] = {}
+    i_own_this_machine: bool = False
+    log_level: str = "info"
+
+    def sizes(self) -> dict[str, int]:
+        """Entries of every map; an unknown name or a wrong size is refused."""
+        for name, size in self.map_sizes.items():
+            if name not in DEFAULT_SIZES:
+                raise ConfigError(
+                    f"{name!r} is not a map",
+                    where="$.mapSizes",
+                    fix=f"known maps are {', '.join(DEFAULT_SIZES)}",
+                )
+            if size < 1:
+                raise ConfigError(f"{size} entries", where=f"$.mapSizes.{name}", fix="at least 1")
+        events = self.map_sizes.get("events", DEFAULT_SIZES["events"])
+        if events < 4096 or events & (events - 1):
+            raise ConfigError(
+                f"{events} bytes for the ring buffer",
+                where="$.mapSizes.events",
+                fix="give a power of two, 4096 or more",
+            )
+        return {**DEFAULT_SIZES, **self.map_sizes}

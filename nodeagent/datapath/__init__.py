@@ -1,0 +1,1 @@
+"""Between the agent and the kernel: layout, programs, maps, links, ring buffer."""

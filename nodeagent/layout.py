@@ -1,0 +1,276 @@
+"""The bytes that kernel and user space share: the Python side of bpf/types.h. Pure.
+
+Every structure here has the same fields, order and size as its C twin; tests/bpf/test_layout.py
+compares the two with the C compiler's offsets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any, NamedTuple
+
+from meshapi import verdict
+
+
+class End(IntFlag):
+    """END_*: what is known of an end of a connection."""
+
+    EGRESS = 1
+    INGRESS = 2
+    HOST = 4
+    SHARED = 8
+    LOCAL_NODE = 16
+    PROXY = 32
+    VIP = 64
+    LOCAL = 128
+
+
+SETTINGS_L7 = 1
+SERVICE_LB = 0
+SERVICE_REDIRECT = 1
+STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
+LOSSES = ("event", "pair", "flow", "origin")
+PROTOCOLS = {"TCP": 6, "UDP": 17}
+PROTOCOL_NAMES = {6: "TCP", 17: "UDP"}
+
+# name -> (struct format, names of the packed values); "16s" is an address, ">"-order ports are
+# packed as two bytes ("2s") so that one native format serves the whole structure.
+ADDRESS = struct.Struct("16s")
+ENDPOINT = struct.Struct("=16s2sBx")
+SETTINGS = struct.Struct("=16s16sQ2sHIIII4s")
+WORKLOAD = struct.Struct("=IIII")
+PEER = struct.Struct("=III")
+BLOCK_KEY = struct.Struct("=I16s")
+SERVICE = struct.Struct("=IIIIII")
+BACKEND = struct.Struct("=16s2sHII")
+SLOT_KEY = struct.Struct("=III")
+SLOT = struct.Struct("=28s28sI")
+POLICY_KEY = struct.Struct("=IIHBB")
+DECISION = struct.Struct("=IBBxx")
+FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIBBBBBBBx")
+DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
+PAIR = struct.Struct("=IIIHBBBBBx")
+COUNTERS = struct.Struct("=QQQQQQQQ")
+EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBx")
+
+# The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
+RING_HEADER = 8
+RING_STRIDE = RING_HEADER + EVENT.size
+
+
+class Event(NamedTuple):
+    """EVENT, unpacked; ports are still bytes in network order."""
+
+    time: int
+    duration: int
+    connect: int
+    cgroup: int
+    cookie: int
+    sent: int
+    received: int
+    local: bytes
+    remote: bytes
+    dialled: bytes
+    local_port: bytes
+    remote_port: bytes
+    dialled_port: bytes
+    error: int
+    source: int
+    destination: int
+    service: int
+    rule: int
+    retransmits: int
+    round_trip: int
+    protocol: int
+    direction: int
+    verdict: int
+    reason: int
+    path: int
+    hook: int
+    state: int
+
+
+class DatagramFlow(NamedTuple):
+    """FLOW, unpacked."""
+
+    started: int
+    established: int
+    cgroup: int
+    sent: int
+    received: int
+    dialled: bytes
+    actual: bytes
+    dialled_port: bytes
+    actual_port: bytes
+    source: int
+    destination: int
+    service: int
+    rule: int
+    epoch: int
+    protocol: int
+    direction: int
+    verdict: int
+    reason: int
+    path: int
+    hook: int
+    translated: int
+
+
+class Pair(NamedTuple):
+    """PAIR, unpacked: what a set of counters is about."""
+
+    source: int
+    destination: int
+    service: int
+    port: int
+    protocol: int
+    direction: int
+    verdict: int
+    reason: int
+    path: int
+
+
+class Counters(NamedTuple):
+    """COUNTERS, unpacked."""
+
+    opened: int
+    closed: int
+    failed: int
+    denied: int
+    sent: int
+    received: int
+    retransmits: int
+    refused_packets: int
+
+
+# What the admin API shows of each map: field names, in the order of the packed values.
+MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
+    "workloads": {
+        "key": (struct.Struct("=Q"), ("cgroup",)),
+        "value": (WORKLOAD, ("identity", "class4", "class6", "flags")),
+    },
+    "peers": {
+        "key": (ADDRESS, ("address",)),
+        "value": (PEER, ("identity", "class", "flags")),
+    },
+    "listeners": {
+        "key": (ENDPOINT, ("address", "port", "protocol")),
+        "value": (PEER, ("identity", "class", "flags")),
+    },
+    "blocks": {
+        "key": (BLOCK_KEY, ("bits", "address")),
+        "value": (struct.Struct("=I"), ("class",)),
+    },
+    "services": {
+        "key": (ENDPOINT, ("address", "port", "protocol")),
+        "value": (SERVICE, ("id", "class", "slots", "epoch", "flags", "action")),
+    },
+    "slots": {
+        "key": (SLOT_KEY, ("service", "epoch", "slot")),
+        "value": (SLOT, ("first", "second", "threshold")),
+    },
+    "policy": {
+        "key": (POLICY_KEY, ("source", "destination", "port", "protocol", "length")),
+        "value": (DECISION, ("rule", "verdict", "reason")),
+    },
+    "pairs": {
+        "key": (PAIR, Pair._fields),
+        "value": (COUNTERS, Counters._fields),
+    },
+}
+
+_BACKEND_FIELDS = ("address", "port", "flags", "identity", "class")
+
+
+def describe(name: str, part: str, raw: bytes) -> dict[str, object]:
+    """A key or value of a map in words."""
+    packed, fields = MAP_FIELDS[name][part]
+    return _named(fields, packed.unpack(raw))
+
+
+def _named(fields: tuple[str, ...], values: tuple[object, ...]) -> dict[str, object]:
+    return {field: _shown(field, value) for field, value in zip(fields, values, strict=True)}
+
+
+def _shown(field: str, value: object) -> object:
+    return _SHOWN[field](value) if field in _SHOWN else value
+
+
+def address_bytes(text: str) -> bytes:
+    """16 bytes in network order, IPv4 as ::ffff:a.b.c.d."""
+    address = ipaddress.ip_address(text)
+    if address.version == 4:
+        return b"\0" * 10 + b"\xff\xff" + address.packed
+    return address.packed
+
+
+def address_text(raw: bytes) -> str:
+    """The usual text of 16 address bytes; the unspecified address is empty."""
+    if raw == bytes(16):
+        return ""
+    if raw.startswith(b"\0" * 10 + b"\xff\xff"):
+        return str(ipaddress.IPv4Address(raw[12:]))
+    return str(ipaddress.IPv6Address(raw))
+
+
+def port_bytes(port: int) -> bytes:
+    return port.to_bytes(2, "big")
+
+
+def port_number(raw: bytes) -> int:
+    return int.from_bytes(raw, "big")
+
+
+_SHOWN: dict[str, Callable[[Any], object]] = {
+    "address": address_text,
+    "port": lambda raw: port_number(raw) if isinstance(raw, bytes) else raw,
+    "first": lambda raw: _named(_BACKEND_FIELDS, BACKEND.unpack(raw)),
+    "second": lambda raw: _named(_BACKEND_FIELDS, BACKEND.unpack(raw)),
+    "flags": lambda bits: [flag.name for flag in End(bits)],
+    "verdict": lambda number: verdict.Verdict(number).name,
+    "reason": lambda number: verdict.Reason(number).name,
+}
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """A kernel map: name, the type of map in BCC's words, bytes of key and value, entries."""
+
+    name: str
+    kind: str
+    key: int
+    value: int
+    entries: int
+
+    @property
+    def version(self) -> str:
+        """Pins carry it: a map whose layout or size changes is another map."""
+        return f"{self.key}-{self.value}-{self.entries}"
+
+
+def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
+    """Every map; ``sizes`` are the settings' numbers of entries, by map name."""
+    return (
+        MapSpec("settings", "array", 4, SETTINGS.size, 1),
+        MapSpec("workloads", "hash", 8, WORKLOAD.size, sizes["workloads"]),
+        MapSpec("peers", "hash", 16, PEER.size, sizes["peers"]),
+        MapSpec("listeners", "hash", ENDPOINT.size, PEER.size, sizes["listeners"]),
+        MapSpec("blocks", "lpm_trie", BLOCK_KEY.size, 4, sizes["blocks"]),
+        MapSpec("services", "hash", ENDPOINT.size, SERVICE.size, sizes["services"]),
+        MapSpec("slots", "hash", SLOT_KEY.size, SLOT.size, sizes["slots"]),
+        MapSpec("policy", "hash", POLICY_KEY.size, DECISION.size, sizes["policy"]),
+        MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
+        MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),
+        MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, 32, sizes["datagrams"]),
+        MapSpec("accepting", "lru_hash", 36, 24, sizes["accepting"]),
+        MapSpec("inflight", "lru_hash", 32, 24, sizes["inflight"]),
+        MapSpec("refused", "lru_hash", 24, 8, sizes["refused"]),
+        MapSpec("origins", "sk_storage", 4, 24, 0),
+        MapSpec("pairs", "hash", PAIR.size, COUNTERS.size, sizes["pairs"]),
+        MapSpec("losses", "percpu_array", 4, 8, len(LOSSES)),
+        MapSpec("events", "ringbuf", 0, 0, sizes["events"]),
+    )

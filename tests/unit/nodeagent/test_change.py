@@ -1,0 +1,236 @@
+"""A change of desired state, half-way: every connect() gets the old answer or the new one.
+
+Random meshes, a random change of one thing (all policies together, one workload, one service);
+after every single map write the model of the datapath is asked. Changes of several things in one
+revision take effect one after the other, as they would in separate revisions.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from meshapi.codec import decode
+from meshapi.resources import Resource, key_of
+from meshapi.verdict import Reason, Verdict
+from meshapi.watch import Snapshot
+from nodeagent.desired.build import Desired, Facts, build
+from nodeagent.desired.plan import plan
+from nodeagent.desired.transition import Held, change, settle
+from nodeagent.state import NodeState
+from nodeagent.state import build as build_state
+from tests.unit.nodeagent.model import Kernel, Outcome
+
+ADDRESSES = ("10.244.1.1", "10.244.1.2", "10.244.2.1")
+LABELS = st.sampled_from(({"app": "a"}, {"app": "b"}, {"app": "b", "tier": "x"}))
+PORTS = (80, 81, 443)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The parts of a small mesh that changes are about."""
+
+    labels: tuple[dict[str, str], ...]
+    ready: tuple[bool, ...]
+    policies: tuple[dict[str, object], ...]
+    selector: dict[str, str]
+    redirected: bool
+
+    def desired(self) -> Desired:
+        return build(*self.parts())
+
+    def parts(self) -> tuple[NodeState, Facts]:
+        objects: list[Resource] = [
+            decode(o) for o in (*self._nodes(), *self._workloads(), self._service())
+        ]
+        objects += [decode(o) for o in (*self.policies, self._route())]
+        state = build_state("n1", Snapshot(1, {key_of(o): o for o in objects}))
+        facts = Facts(
+            cgroups={("shop", "w0"): (100, 3), ("shop", "w1"): (101, 3)},
+            redirected=frozenset({("shop", "web", 80)} if self.redirected else ()),
+            proxy4="169.254.77.1",
+            proxy6="fd00::1",
+            proxy_port=15001,
+        )
+        return state, facts
+
+    def _nodes(self) -> list[dict[str, object]]:
+        return [
+            {
+                "apiVersion": "mesh.hoplite.io/v1alpha1",
+                "kind": "MeshNode",
+                "metadata": {"name": name},
+                "spec": {"addresses": [address]},
+            }
+            for name, address in (("n1", "172.30.0.11"), ("n2", "172.30.0.12"))
+        ]
+
+    def _workloads(self) -> list[dict[str, object]]:
+        return [
+            {
+                "apiVersion": "mesh.hoplite.io/v1alpha1",
+                "kind": "Workload",
+                "metadata": {"name": f"w{i}", "namespace": "shop", "labels": labels},
+                "spec": {
+                    "nodeName": "n2" if i == 2 else "n1",
+                    "cgroup": f"pods/w{i}",
+                    "addresses": [ADDRESSES[i]],
+                    "ports": [{"name": "http", "port": 80}],
+                },
+                "status": {"identity": 256 + i, "ready": ready},
+            }
+            for i, (labels, ready) in enumerate(zip(self.labels, self.ready, strict=True))
+        ]
+
+    def _service(self) -> dict[str, object]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "selector": self.selector,
+                "clusterIPs": ["10.96.0.1"],
+                "ports": [{"port": 80, "targetPort": "http"}],
+            },
+        }
+
+    def _route(self) -> dict[str, object]:
+        return {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "parentRefs": [{"kind": "Service", "name": "web"}],
+                "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
+            },
+        }
+
+
+rule_ports = st.sampled_from(
+    ([], [{"port": 80}], [{"port": "http"}], [{"port": 80, "endPort": 81}], [{"port": 443}])
+)
+rule_peers = st.sampled_from(
+    (
+        [],
+        [{"podSelector": {"matchLabels": {"app": "a"}}}],
+        [{"namespaceSelector": {}}],
+        [{"ipBlock": {"cidr": "10.244.1.0/24", "except": ["10.244.1.2/32"]}}],
+    )
+)
+policies = st.builds(
+    lambda number, subject, direction, peers, ports: {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": f"p{number}", "namespace": "shop"},
+        "spec": {
+            "podSelector": {"matchLabels": subject},
+            "policyTypes": ["Ingress" if direction == "ingress" else "Egress"],
+            direction: [{("from" if direction == "ingress" else "to"): peers, "ports": ports}],
+        },
+    },
+    st.integers(0, 2),
+    st.sampled_from(({}, {"app": "a"}, {"app": "b"})),
+    st.sampled_from(("ingress", "egress")),
+    rule_peers,
+    rule_ports,
+)
+meshes = st.builds(
+    Mesh,
+    st.tuples(LABELS, LABELS, LABELS),
+    st.tuples(st.just(True), st.booleans(), st.booleans()),
+    st.lists(policies, max_size=2, unique_by=lambda p: p["metadata"]["name"]).map(tuple),
+    st.sampled_from(({"app": "a"}, {"app": "b"})),
+    st.booleans(),
+)
+
+DIALLED = [(cgroup, a, p) for cgroup in (100, 101) for a in ADDRESSES for p in PORTS]
+DIALLED += [(cgroup, "10.96.0.1", p) for cgroup in (100, 101) for p in (80, 99)]
+
+
+Answers = dict[tuple[int, str, int], set[Outcome]]
+
+
+def answers(kernel: Kernel) -> Answers:
+    return {dialled: kernel.connect(*dialled) or set() for dialled in DIALLED}
+
+
+def unlike(got: set[Outcome], before: set[Outcome], after: set[Outcome]) -> set[Outcome]:
+    """Outcomes that neither the old nor the new state gives (why it refuses may differ)."""
+    known = {(o.verdict, o.to) for o in before | after}
+    return {o for o in got if (o.verdict, o.to) not in known}
+
+
+def one_change(old: Mesh, other: Mesh, what: str) -> Mesh:
+    """``old`` with one thing taken from ``other``."""
+    if what == "labels":
+        return replace(old, labels=(*old.labels[:2], other.labels[2]))
+    return replace(old, **{what: getattr(other, what)})
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    meshes,
+    meshes,
+    st.sampled_from(("policies", "labels", "ready", "selector", "redirected")),
+)
+def test_every_step_answers_like_before_or_after(old: Mesh, other: Mesh, what: str) -> None:
+    new = one_change(old, other, what)
+    first = old.desired()
+    held = Held(*old.parts(), first)
+    builds = change(held, *new.parts())
+    before = answers(Kernel(first.tables, first.settings.port_lengths))
+    after = answers(Kernel(builds[-1].tables, builds[-1].settings.port_lengths))
+    kernel = Kernel(copy.deepcopy(first.tables), first.settings.port_lengths)
+    for desired in builds:
+        walk(kernel, desired, before, after)
+    held = Held(*new.parts(), builds[-1])
+    while (settled := settle(held)) is not None:
+        walk(kernel, settled, after, after)
+        held = replace(held, desired=settled)
+    assert kernel.tables == new.desired().tables
+
+
+def walk(kernel: Kernel, desired: Desired, before: Answers, after: Answers) -> None:
+    """Carry out the plan, asking after every write; the model's kernel ends as desired."""
+    steps = plan(kernel.tables, desired.tables)
+    kernel.port_lengths |= desired.settings.port_lengths
+    for name, entries in steps.writes:
+        for key, value in entries:
+            kernel.tables[name][key] = value
+            check(kernel, before, after)
+    for name, keys in steps.removals:
+        for key in keys:
+            del kernel.tables[name][key]
+            check(kernel, before, after)
+    kernel.port_lengths = desired.settings.port_lengths
+    assert kernel.tables == desired.tables
+
+
+def check(kernel: Kernel, before: Answers, after: Answers) -> None:
+    for dialled, got in answers(kernel).items():
+        strange = unlike(got, before[dialled], after[dialled])
+        assert not strange, (dialled, strange, before[dialled], after[dialled])
+
+
+@settings(max_examples=60, deadline=None)
+@given(meshes)
+def test_no_known_pair_is_ever_pending(mesh: Mesh) -> None:
+    desired = mesh.desired()
+    for got in answers(Kernel(desired.tables, desired.settings.port_lengths)).values():
+        assert Reason.POLICY_PENDING not in {o.reason for o in got}
+
+
+def test_a_restart_writes_nothing() -> None:
+    mesh = Mesh(({"app": "a"},) * 3, (True,) * 3, (), {"app": "a"}, redirected=True)
+    steps = plan(mesh.desired().tables, mesh.desired().tables)
+    assert (steps.written, steps.removed) == (0, 0)
+
+
+def test_a_service_without_backends_refuses() -> None:
+    mesh = Mesh(({"app": "a"},) * 3, (True,) * 3, (), {"app": "b"}, redirected=False)
+    desired = mesh.desired()
+    kernel = Kernel(desired.tables, desired.settings.port_lengths)
+    assert kernel.connect(100, "10.96.0.1", 80) == {Outcome(Verdict.DENY, Reason.NO_BACKEND)}
