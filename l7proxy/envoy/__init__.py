@@ -1,0 +1,1 @@
+"""The Envoy process: started, adopted, watched, restarted and stopped."""
