@@ -1,0 +1,1 @@
+"""Paired benchmarks: each prints ratios, with the machine, kernel and commit they were taken on."""

@@ -1,0 +1,52 @@
+"""The Lab kind: what a lab consists of, as it is written in a file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from meshapi.resources.mesh import WorkloadPort
+from meshapi.resources.meta import SparsePart
+
+API_VERSION = "lab.hoplite.io/v1alpha1"
+WORKLOAD_LABEL = "lab.hoplite.io/workload"  # which workload of the file a Workload is made from
+MAX_NODES = 200
+MAX_PODS = 240  # of one node; 10.244.<node>.254 is its proxy's
+
+
+class LabMeta(SparsePart, frozen=True):
+    """For the reader; the lab's own name is ``--name``."""
+
+    name: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class LabWorkload(SparsePart, frozen=True):
+    """One workload. Without ``command`` it only exists, and ``exec`` runs things in it."""
+
+    name: str
+    namespace: str = "default"
+    service_account: str = "default"
+    labels: dict[str, str] = {}
+    network: Literal["pod", "host"] = "pod"
+    ports: tuple[WorkloadPort, ...] = ()
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+
+
+class LabNode(SparsePart, frozen=True):
+    name: str
+    workloads: tuple[LabWorkload, ...] = ()
+
+
+class LabSpec(SparsePart, frozen=True):
+    nodes: tuple[LabNode, ...]
+
+
+class Lab(SparsePart, frozen=True):
+    """A mesh on one machine: its nodes and what runs on them."""
+
+    api_version: Literal["lab.hoplite.io/v1alpha1"]
+    kind: Literal["Lab"]
+    spec: LabSpec
+    metadata: LabMeta = LabMeta()
