@@ -35,7 +35,7 @@ class AdminApi:
 
     async def start(self, socket: Path, metrics_address: tuple[str, int] | None) -> None:
         """Listen; a metrics port that is taken is a refusal."""
-        socket.unlink(missing_ok=True)
+        socket.unlink(missing_ok=True)  # noqa: ASYNC240 - before anything runs
         local = await self._runner(
             web.get("/ready", self._get_ready),
             web.get("/snapshot", self._get_snapshot),

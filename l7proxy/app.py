@@ -66,11 +66,11 @@ class App:
             config.node_name,
             self._options,
             Timing(config.idle_grace_seconds, config.drain_seconds),
-            self._ads,
-            self._envoy,
-            self._envoy_admin,
-            self._agent,
-            self._reporter.changed,
+            ads=self._ads,
+            envoy=self._envoy,
+            admin=self._envoy_admin,
+            agent=self._agent,
+            changed=self._reporter.changed,
         )
         self._credentials = Credentials(paths.state, config.node_name, self._agent.sign)
         self._feed_file = FeedFile(paths.feed)
@@ -131,7 +131,8 @@ class App:
         if self._config.leave_envoy_on_stop:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reconciler.retire(), _FAREWELL_SECONDS)
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._reconciler.retire()
         await self._envoy.stop(_STOP_PATIENCE_SECONDS)
         log.info("stopped")
 

@@ -210,7 +210,7 @@ class Applier:
         return Inventory(versions, self._present_chains())
 
     def _present_chains(self) -> frozenset[str]:
-        """The chains of the listener that Envoy has; one that outlived us holds a route for each."""
+        """The chains of the listener that Envoy has; an inherited one holds a route for each."""
         if self._chains is not None:
             return self._chains
         return frozenset(self._ads.held(Type.ROUTES))

@@ -7,7 +7,7 @@ import random
 
 
 class Backoff:
-    """Pauses from ``first`` to ``longest`` seconds, each somewhere in the upper half of its span."""
+    """Pauses from ``first`` to ``longest`` seconds, each in the upper half of its span."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first = first

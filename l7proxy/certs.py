@@ -76,7 +76,8 @@ class Credentials:
             left = self._validity.half - _now() if self._validity else dt.timedelta()
             if left > dt.timedelta() and not self._doubted.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._doubted.wait(), left.total_seconds())
+                    async with asyncio.timeout(left.total_seconds()):
+                        await self._doubted.wait()
             try:
                 await self._renew()
                 backoff.reset()

@@ -66,7 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 
 @dataclass(frozen=True)
 class Paths:
-    """Where everything is: sockets and logs in the run directory, secrets in the state directory."""
+    """Where everything is: sockets and logs in the run, secrets in the state directory."""
 
     run: Path
     state: Path

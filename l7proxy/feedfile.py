@@ -64,8 +64,9 @@ class FeedFile:
 
 
 def _text(snapshot: Snapshot) -> bytes:
-    frames = [FeedFrame(type="RESET")]
-    for resource in snapshot.objects.values():
-        frames.append(FeedFrame(type="PUT", object=msgspec.to_builtins(resource)))
-    frames.append(FeedFrame(type="REVISION", revision=snapshot.revision))
+    frames = [
+        FeedFrame(type="RESET"),
+        *(FeedFrame(type="PUT", object=msgspec.to_builtins(r)) for r in snapshot.objects.values()),
+        FeedFrame(type="REVISION", revision=snapshot.revision),
+    ]
     return b"\n".join(msgspec.json.encode(frame) for frame in frames) + b"\n"

@@ -1,7 +1,7 @@
 """Decides when: brings Envoy and the agent to what the newest snapshot wants.
 
-Woken by a new snapshot, by Envoy, by the agent and by the clock, it looks at everything anew and has
-done what can be done now. What is wanted, and in which order it comes, are decided by pure modules.
+Woken by a new snapshot, by Envoy, by the agent and by the clock, it looks at everything anew and
+has done what can be done now. Pure modules decide what is wanted, and in which order it comes.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ _STOP_PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Timing:
-    """In seconds: how long Envoy stays when nothing needs it; how long old connections may go on."""
+    """In seconds: how long Envoy stays unneeded; how long old connections may go on."""
 
     idle_grace: float
     drain: float
 
 
 class Reconciler:
-    """``status`` and ``resources`` are for others to read; ``changed`` is called with a new status."""
+    """``status`` and ``resources`` are for others to read; ``changed`` hears of a new status."""
 
     def __init__(
         self,
         node: str,
         options: ProxyOptions,
         timing: Timing,
+        *,
         ads: Ads,
         envoy: Supervisor,
         admin: EnvoyAdmin,
@@ -99,7 +100,7 @@ class Reconciler:
             try:
                 await self._look()
             except EnvoyGoneError:
-                self._say(ready=False, state="starting Envoy")
+                self._say_starting()
             except HopliteError as error:
                 log.warning("cannot go on now", extra={"reason": str(error)})
                 self._say(ready=False, state=str(error))
@@ -108,7 +109,8 @@ class Reconciler:
     async def _wait(self) -> None:
         timeout = None if self._alarm is None else max(0.0, self._alarm - time.monotonic())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
         self._woken.clear()
         self._alarm = None
 
@@ -125,7 +127,7 @@ class Reconciler:
         if not view.needed and not self._envoy.running:
             await self._rest(new.revision)
         elif not self._ads.connected:
-            self._say(ready=False, state=self._envoy.trouble or "starting Envoy")
+            self._say_starting()
         else:
             await self._serve(new.revision, now)
 
@@ -167,13 +169,18 @@ class Reconciler:
         self._say(revision=revision, ready=True, state="idle", problems=())
 
     def _kept_backends(self, now: float) -> frozenset[ServicePortRef]:
-        """Backends that Envoy has and that may still be in use, whether or not a route names them."""
+        """Backends that Envoy has and that may be in use, whether or not a route names them."""
         kept = self._applier.clusters() - self._lingering.over(now)
         return frozenset(parse_port_name(name) for name in kept)
 
     def _set_alarm(self, at: float | None) -> None:
         if at is not None:
             self._alarm = at if self._alarm is None else min(self._alarm, at)
+
+    def _say_starting(self) -> None:
+        """An Envoy that starts in its time is no fault of the node's; one that dies is."""
+        trouble = self._envoy.trouble
+        self._say(ready=not trouble, state=trouble or "starting Envoy")
 
     def _say(self, **changes: Any) -> None:
         status = replace(self.status, **changes)

@@ -35,7 +35,8 @@ class Reporter:
     async def run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), REPORT_INTERVAL)
+                async with asyncio.timeout(REPORT_INTERVAL):
+                    await self._changed.wait()
             self._changed.clear()
             client = self._client()
             if client is None:

@@ -1,4 +1,4 @@
-"""What layer 7 means on this node: the service ports to proxy and the backends they lead to. Pure."""
+"""What layer 7 means on this node: the service ports to proxy and their backends. Pure."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ _DOUBT_AFTER = 3  # failures in a row
 
 
 class Subscriber:
-    """Hands every snapshot to ``take``. ``client`` is the session with the controller while it lasts.
+    """Hands every snapshot to ``take``. ``client`` is the session with the controller, if any.
 
-    ``changed`` is called when the controller comes or goes; ``doubt`` when connecting keeps failing,
-    as our certificate may be why.
+    ``changed`` is called when the controller comes or goes; ``doubt`` when connecting keeps
+    failing, as our certificate may be why.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Subscriber:
     async def fall_back(self) -> None:
         """Take the saved feed if the controller has not sent one soon after the start."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._tried.wait(), _PATIENCE_SECONDS)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._tried.wait()
         saved = None if self._received else self._saved.load()
         if saved is not None:
             log.warning("using the saved feed", extra={"revision": saved.revision})

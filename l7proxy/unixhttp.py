@@ -14,7 +14,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 async def call(
     socket: Path, method: str, path: str, body: bytes | None = None
 ) -> tuple[int, bytes]:
-    """Status and body of the answer. Each call connects anew: behind the path may be another process.
+    """Status and body of the answer. Each call connects anew: another process may be there.
 
     UnavailableError if nobody answers.
     """

@@ -1,10 +1,13 @@
-"""Tests that need root say so when they are skipped."""
+"""What all tests share: skipping what needs root, and a BPF file system where one is needed."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from lab import bpffs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -13,3 +16,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root: sudo make test"))
+
+
+@pytest.fixture(scope="module")
+def mounted_bpffs() -> Iterator[None]:
+    """A BPF file system at its usual place, unmounted again if it was not there before."""
+    bpffs.ensure()
+    yield
+    bpffs.release()

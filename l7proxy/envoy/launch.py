@@ -64,7 +64,7 @@ class Launch:
 
     @property
     def _base_id(self) -> int:
-        """Keeps Envoys of several nodes on one machine apart. Envoy makes ten times of it an int."""
+        """Tells the Envoys of one machine apart. Envoy makes ten times of it an int."""
         return zlib.crc32(str(self.run_dir).encode()) % (2**31 // 10)
 
     @property

@@ -49,7 +49,8 @@ class EnvoyProcess:
             if not self.ended.is_set():
                 signal.pidfd_send_signal(self._pidfd, sent)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ended.wait(), _KILL_AFTER_SECONDS)
+                async with asyncio.timeout(_KILL_AFTER_SECONDS):
+                    await self.ended.wait()
                 return
 
     def _on_end(self) -> None:

@@ -1,7 +1,7 @@
 """Keeps one Envoy running while it is wanted, whoever started it.
 
-An Envoy that outlived us is recognised by the name of its bootstrap file. The same one is adopted as
-it is; another one hands its sockets over to a new Envoy (hot restart), drains and ends by itself.
+An Envoy that outlived us is recognised by the name of its bootstrap file. The same one is adopted
+as it is; another one hands its sockets over to a new Envoy (hot restart), drains and ends.
 """
 
 from __future__ import annotations

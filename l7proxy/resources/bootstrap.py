@@ -93,7 +93,7 @@ def _ads_cluster(socket: str) -> Json:
 
 
 def _overload(options: BootstrapOptions) -> Json:
-    """Near its heap limit Envoy gives memory back, then refuses requests, before it would be killed."""
+    """Near its heap limit Envoy gives memory back, then refuses, before it would be killed."""
     heap = "envoy.resource_monitors.fixed_heap"
     connections = "envoy.resource_monitors.global_downstream_max_connections"
     return {

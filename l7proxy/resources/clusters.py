@@ -48,21 +48,21 @@ def cluster(backend: Backend, source_addresses: tuple[str, ...]) -> Json:
 
 
 def _protocol(http2: bool) -> Json:
+    version = "http2_protocol_options" if http2 else "http_protocol_options"
     return any_of(
         _OPTIONS,
         common_http_protocol_options={"idle_timeout": _IDLE_TIMEOUT},
-        explicit_http_config={
-            "http2_protocol_options" if http2 else "http_protocol_options": {},
-        },
+        explicit_http_config={version: {}},
     )
 
 
 def _bind(source_addresses: tuple[str, ...]) -> Json:
-    """Dial from the node proxy's own addresses; a family without one from whatever the kernel picks.
+    """Dial from the node proxy's own addresses; for a family without one, the kernel picks.
 
     The source port is chosen at connect, so that ports are limited per backend, not in all.
     """
-    by_family = {**_UNSPECIFIED, **{ipaddress.ip_address(a).version: a for a in source_addresses}}
+    by_family: dict[int, str] = dict(_UNSPECIFIED)
+    by_family.update((ipaddress.ip_address(a).version, a) for a in source_addresses)
     return {
         "source_address": {"address": by_family[4], "port_value": 0},
         "extra_source_addresses": [{"address": {"address": by_family[6], "port_value": 0}}],

@@ -182,7 +182,8 @@ class Ads:
     async def _word(self) -> bool:
         """Wait for the next word from Envoy; False if it stays silent."""
         try:
-            await asyncio.wait_for(self._progress.wait(), SILENCE_SECONDS)
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await self._progress.wait()
         except TimeoutError:
             return False
         return True

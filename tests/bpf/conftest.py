@@ -17,7 +17,7 @@ SIZES = {**DEFAULT_SIZES, "peers": 1024, "events": 65536, "sockets": 1024}
 
 
 @pytest.fixture(scope="module")
-def pins() -> Iterator[Path]:
+def pins(mounted_bpffs: None) -> Iterator[Path]:
     path = Path(f"/sys/fs/bpf/hoplite-test-{os.getpid()}")
     yield path
     if path.exists():

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import msgspec
@@ -54,7 +54,7 @@ _IFA_F_NODAD = 0x02
 
 
 def in_own_network(scenario: Callable[[], Coroutine[Any, Any, None]], seconds: float = 30) -> None:
-    """Run ``scenario`` in a thread whose network namespace is new; it goes when the last user does."""
+    """Run ``scenario`` in a thread whose network namespace is new; it goes with its last user."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -435,13 +435,13 @@ class World:
             await asyncio.sleep(0.05)
         return [json.loads(line) for line in path.read_text().splitlines()]
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> Self:
         self.directory.mkdir(exist_ok=True)
         await self.controller.start()
         await self.agent.start()
         return self
 
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         if self.l7proxy and self.l7proxy.poll() is None:
             try:
                 await self.stop_l7proxy()

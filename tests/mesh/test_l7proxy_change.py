@@ -55,7 +55,7 @@ def play(directory: Path, scenario: Callable[[World], Awaitable[None]], **settin
 async def load(
     world: World, url: str = "http://10.96.0.10/"
 ) -> AsyncIterator[collections.Counter[str]]:
-    """Requests all the time, on kept and on new connections; counts answers by status or failure."""
+    """Requests all the time, on kept and new connections; counts answers by status or failure."""
     seen: collections.Counter[str] = collections.Counter()
 
     async def ask(connector: aiohttp.TCPConnector) -> None:

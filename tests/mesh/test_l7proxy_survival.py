@@ -271,7 +271,9 @@ def test_two_cannot_share_a_run_directory(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await started(world)
         command = [sys.executable, "-m", "l7proxy", "--config", str(world.configure())]
-        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+        second = subprocess.run(
+            command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=20
+        )
         assert second.returncode == 1
         assert second.stderr.splitlines()[-1].startswith(
             f"hoplite-l7proxy: {world.run_dir}: another hoplite-l7proxy (process "
@@ -287,7 +289,9 @@ def test_a_taken_metrics_port_is_one_clear_line(tmp_path: Path) -> None:
             squatter.bind(("127.0.0.1", 15090))
             squatter.listen()
             command = [sys.executable, "-m", "l7proxy", "--config", str(world.configure())]
-            ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+            ended = subprocess.run(
+                command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=20
+            )
         assert ended.returncode == 1
         (line,) = [x for x in ended.stderr.splitlines() if not x.startswith("{")]
         assert line.startswith("hoplite-l7proxy: metricsListen: cannot listen on 127.0.0.1:15090")

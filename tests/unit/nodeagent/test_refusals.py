@@ -91,7 +91,7 @@ def test_who_is_not_root_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cgroup() -> Iterator[Path]:
+def cgroup(mounted_bpffs: None) -> Iterator[Path]:
     path = _cgroup2() / f"hoplite-refusals-{os.getpid()}"
     path.mkdir()
     yield path
@@ -111,7 +111,7 @@ def test_not_a_cgroup_v2(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_the_root_cgroup_is_refused_unless_it_is_meant() -> None:
+def test_the_root_cgroup_is_refused_unless_it_is_meant(mounted_bpffs: None) -> None:
     with pytest.raises(HopliteError, match="iOwnThisMachine"):
         machine.check(_cgroup2(), Path("/sys/fs/bpf/x"), owns_machine=False)
     machine.check(_cgroup2(), Path("/sys/fs/bpf/x"), owns_machine=True)

@@ -44,7 +44,7 @@ async def quiet():
 
 async def until(condition):
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  (looks at a plain dictionary)
+        while not condition():
             await asyncio.sleep(0.01)
 
 
