@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +18,7 @@ T = TypeVar("T")
 
 def create(name: str) -> None:
     """Make an empty namespace; it lives until ``remove`` and its last process or socket."""
-    NETNS_ROOT.mkdir(exist_ok=True)
+    _share_root()
     place = path(name)
     place.touch(mode=0o444, exist_ok=False)
 
@@ -58,6 +60,20 @@ def within(name: str, work: Callable[[], T]) -> T:
         return work()
 
     return _in_thread(entered)
+
+
+def _share_root() -> None:
+    """Do what the first ``ip netns add`` would do: otherwise it would mount /run/netns over ours.
+
+    The lock is the one that iproute2 takes.
+    """
+    NETNS_ROOT.mkdir(exist_ok=True)
+    fd = os.open(NETNS_ROOT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        kernel.share_mounts(NETNS_ROOT)
+    finally:
+        os.close(fd)
 
 
 def _in_thread(work: Callable[[], T]) -> T:

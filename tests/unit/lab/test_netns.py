@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +64,28 @@ def test_a_half_made_namespace_is_removed_too() -> None:
 def test_entering_what_does_not_exist_fails() -> None:
     with pytest.raises(FileNotFoundError):
         netns.within("hl-absent.x", here)
+
+
+@pytest.mark.root
+def test_ip_netns_of_somebody_else_hides_nothing() -> None:
+    """The first ``ip netns add`` after boot would mount /run/netns over what lies there."""
+    script = """
+import subprocess
+from pathlib import Path
+from lab import kernel, netns
+from lab.names import NETNS_ROOT
+kernel.mount("tmpfs", NETNS_ROOT.parent)  # as after a boot, in this mount namespace only
+netns.create("hl-hidden")
+subprocess.run(["ip", "netns", "add", "somebody"], check=True)
+subprocess.run(["ip", "netns", "delete", "somebody"], check=True)
+netns.remove("hl-hidden")
+assert netns.names() == []
+"""
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
