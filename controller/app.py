@@ -42,6 +42,7 @@ from controller.statedir import admin_hashes, claimed
 from controller.store.sqlite import SqliteStore
 from meshapi.errors import ConfigError
 from meshapi.resources import Namespace, ObjectMeta
+from meshapi.wire import MeshSettings
 
 _SHUTDOWN = 5.0  # seconds that ordinary requests have to finish
 
@@ -65,7 +66,7 @@ async def run(config: Config) -> None:
         ledger = await Ledger.load(store, metrics.commit_seconds.observe)
         stack.push_async_callback(ledger.drain)
         rules = _rules(config)
-        await _built_in_namespaces(ledger, rules)
+        await _built_in_namespaces(ledger, rules, config.root_namespace)
         lifetime = dt.timedelta(seconds=config.node_certificate_seconds)
         issuer = Issuer(authority, store, metrics, config.trust_domain, lifetime)
         hashes = await admin_hashes(directory, store)
@@ -76,7 +77,7 @@ async def run(config: Config) -> None:
             ledger=ledger,
             reports=reports,
             reported=reported,
-            feeds=Feeds(ledger),
+            feeds=Feeds(ledger, _mesh(config)),
             channels=channels,
             issuer=issuer,
             streams=streams,
@@ -156,10 +157,18 @@ def _rules(config: Config) -> Rules:
     )
 
 
-async def _built_in_namespaces(ledger: Ledger, rules: Rules) -> None:
+def _mesh(config: Config) -> MeshSettings:
+    return MeshSettings(
+        trust_domain=config.trust_domain,
+        domain=config.mesh_domain,
+        root_namespace=config.root_namespace,
+    )
+
+
+async def _built_in_namespaces(ledger: Ledger, rules: Rules, root: str) -> None:
     missing = [
         Namespace(api_version="v1", kind="Namespace", metadata=ObjectMeta(name=name))
-        for name in BUILT_IN_NAMESPACES
+        for name in dict.fromkeys((*BUILT_IN_NAMESPACES, root))
         if ledger.state.namespace(name) is None
     ]
     await ledger.write(lambda state: admission.admit(state, missing, rules))

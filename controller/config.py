@@ -18,6 +18,7 @@ PREFIX = "HOPLITE_CONTROLLER"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})")
 
 
@@ -29,6 +30,8 @@ class Settings(
     listen: tuple[str, ...] = ("127.0.0.1:7443",)
     state_dir: str = "/var/lib/hoplite/controller"
     trust_domain: str = "hoplite.local"
+    mesh_domain: str = ""
+    root_namespace: str = "hoplite-system"
     service_cidrs: tuple[str, ...] = msgspec.field(
         default=("10.96.0.0/16", "fd00:96::/112"), name="serviceCIDRs"
     )
@@ -55,6 +58,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[Endpoint, ...]
     state_dir: Path
     trust_domain: str
+    mesh_domain: str
+    root_namespace: str
     ranges: tuple[Network, ...]
     server_names: tuple[str, ...]
     metrics_listen: Endpoint | None
@@ -77,6 +82,18 @@ def load(text: str, source: str, environment: Mapping[str, str]) -> Config:
             where=where("trustDomain"),
             fix="write a lower-case DNS name such as hoplite.local",
         )
+    if found.mesh_domain and not _TRUST_DOMAIN.fullmatch(found.mesh_domain):
+        raise ConfigError(
+            f"$.meshDomain: {found.mesh_domain!r} is not a domain name",
+            where=where("meshDomain"),
+            fix="write a lower-case DNS name such as hoplite.local, or leave it out",
+        )
+    if not _LABEL.fullmatch(found.root_namespace):
+        raise ConfigError(
+            f"$.rootNamespace: {found.root_namespace!r} is not a namespace's name",
+            where=where("rootNamespace"),
+            fix="write a lower-case name such as hoplite-system",
+        )
     if not found.server_names:
         raise ConfigError(
             "$.serverNames: empty",
@@ -90,6 +107,8 @@ def load(text: str, source: str, environment: Mapping[str, str]) -> Config:
         ),
         state_dir=Path(found.state_dir),
         trust_domain=found.trust_domain,
+        mesh_domain=found.mesh_domain or found.trust_domain,
+        root_namespace=found.root_namespace,
         ranges=_ranges(found.service_cidrs, where("serviceCIDRs")),
         server_names=found.server_names,
         metrics_listen=(

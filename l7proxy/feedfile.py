@@ -65,7 +65,7 @@ class FeedFile:
 
 def _text(snapshot: Snapshot) -> bytes:
     frames = [
-        FeedFrame(type="RESET"),
+        FeedFrame(type="RESET", mesh=snapshot.mesh),
         *(FeedFrame(type="PUT", object=msgspec.to_builtins(r)) for r in snapshot.objects.values()),
         FeedFrame(type="REVISION", revision=snapshot.revision),
     ]

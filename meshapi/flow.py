@@ -45,7 +45,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     node: str
     direction: Literal["outbound", "inbound"]
     protocol: Literal["TCP", "UDP"]
-    verdict: Literal["PASS", "ALLOW", "DENY", "REDIRECT"]
+    verdict: Literal["PASS", "ALLOW", "DENY", "REDIRECT", "AUDIT"]
     reason: str
     reason_code: int
     path: Literal["direct", "proxy"]

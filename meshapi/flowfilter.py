@@ -12,7 +12,7 @@ from meshapi.errors import HopliteError
 from meshapi.flow import Flow, FlowEndpoint, FlowQuery, FlowService
 
 _CHOICES = {
-    "verdict": ("PASS", "ALLOW", "DENY", "REDIRECT"),
+    "verdict": ("PASS", "ALLOW", "DENY", "REDIRECT", "AUDIT"),
     "direction": ("outbound", "inbound"),
     "protocol": ("TCP", "UDP"),
     "path": ("direct", "proxy"),

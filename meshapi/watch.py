@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from meshapi.codec import convert, decode, parse_json
 from meshapi.errors import HopliteError
 from meshapi.resources.registry import Key, Resource, key_of
-from meshapi.wire import FeedFrame
+from meshapi.wire import FeedFrame, MeshSettings
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Snapshot:
 
     revision: int
     objects: dict[Key, Resource]
+    mesh: MeshSettings = field(default_factory=MeshSettings)
 
 
 @dataclass
@@ -27,6 +28,7 @@ class FeedReducer:
 
     objects: dict[Key, Resource] = field(default_factory=dict)
     revision: int = 0
+    mesh: MeshSettings = field(default_factory=MeshSettings)
 
     def feed(self, line: bytes) -> Snapshot | None:
         """Take one line of the feed; a line this version cannot read is a refusal."""
@@ -34,6 +36,7 @@ class FeedReducer:
         match frame.type:
             case "RESET":
                 self.objects = {}
+                self.mesh = frame.mesh or MeshSettings()
             case "PUT":
                 if frame.object is None:
                     raise HopliteError("PUT without an object", where="feed")
@@ -43,7 +46,7 @@ class FeedReducer:
                 self.objects.pop(Key(frame.kind, frame.namespace, frame.name), None)
             case "REVISION":
                 self.revision = frame.revision
-                return Snapshot(frame.revision, dict(self.objects))
+                return Snapshot(frame.revision, dict(self.objects), self.mesh)
             case "PING":
                 pass
         return None

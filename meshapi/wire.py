@@ -1,7 +1,8 @@
 """What travels between a node and the controller besides resources.
 
-Feed (controller to node, one JSON object per line): RESET, then PUT for every object in the node's
-scope, then REVISION; later PUT and DELETE, each batch closed by REVISION. PING keeps the line warm.
+Feed (controller to node, one JSON object per line): RESET with what holds for the whole mesh, then
+PUT for every object in the node's scope, then REVISION; later PUT and DELETE, each batch closed by
+REVISION. PING keeps the line warm.
 
 Channel (websocket opened by the agent): the controller sends ``ChannelRequest``, the agent answers
 with any number of ``ChannelReply`` of the same id, the last of them ``done``.
@@ -34,10 +35,23 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     """A message between two Hoplite processes."""
 
 
+class MeshSettings(Wire, frozen=True):
+    """What every node must know of the mesh as a whole; the controller's settings decide it.
+
+    ``domain`` is what services' names end in (``web.shop.svc.<domain>``). Policies of
+    ``root_namespace`` hold in every namespace.
+    """
+
+    trust_domain: str = "hoplite.local"
+    domain: str = "hoplite.local"
+    root_namespace: str = "hoplite-system"
+
+
 class FeedFrame(Wire, frozen=True, omit_defaults=True):
-    """One line of the feed. ``object`` belongs to PUT, the three names to DELETE."""
+    """One line of the feed. ``mesh`` belongs to RESET, ``object`` to PUT, the names to DELETE."""
 
     type: Literal["RESET", "PUT", "DELETE", "REVISION", "PING"]
+    mesh: MeshSettings | None = None
     object: dict[str, Any] | None = None
     kind: str = ""
     namespace: str = ""

@@ -25,7 +25,8 @@ class FeedStore:
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the stored state; it is on disk when this returns."""
-        frames = [FeedFrame(type="PUT", object=encode(o)) for o in snapshot.objects.values()]
+        frames = [FeedFrame(type="RESET", mesh=snapshot.mesh)]
+        frames += [FeedFrame(type="PUT", object=encode(o)) for o in snapshot.objects.values()]
         frames.append(FeedFrame(type="REVISION", revision=snapshot.revision))
         unfinished = self._path.with_suffix(".new")
         with unfinished.open("wb") as file:

@@ -15,20 +15,22 @@ import msgspec
 from controller.distribution.scope import Scopes, changed, delta, scopes
 from controller.ledger import Ledger
 from meshapi.resources import Key
-from meshapi.wire import FeedFrame
+from meshapi.wire import FeedFrame, MeshSettings
 
 PING_INTERVAL = 15.0  # seconds
 CHUNK = 64 * 1024  # bytes; what is written to a reader at once
 
-_RESET = msgspec.json.encode(FeedFrame(type="RESET")) + b"\n"
 _PING = msgspec.json.encode(FeedFrame(type="PING")) + b"\n"
 
 
 class Feeds:
     """The scopes of the newest state, computed once per revision for all readers."""
 
-    def __init__(self, ledger: Ledger, *, ping_interval: float = PING_INTERVAL) -> None:
+    def __init__(
+        self, ledger: Ledger, mesh: MeshSettings, *, ping_interval: float = PING_INTERVAL
+    ) -> None:
         self._ledger = ledger
+        self._reset = msgspec.json.encode(FeedFrame(type="RESET", mesh=mesh)) + b"\n"
         self._ping_interval = ping_interval
         self._newest = Scopes()
         self._step: tuple[Scopes, Scopes, list[Key]] = (self._newest, self._newest, [])
@@ -36,7 +38,7 @@ class Feeds:
     async def follow(self, node: str) -> AsyncIterator[bytes]:
         """Chunks of whole lines; ends when the node leaves the mesh."""
         sent = Scopes()
-        yield _RESET
+        yield self._reset
         while True:
             newest = self._scopes()
             if not newest.has(node):

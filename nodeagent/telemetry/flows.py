@@ -123,7 +123,7 @@ def _protocol(number: int) -> Literal["TCP", "UDP"]:
     return "TCP" if PROTOCOL_NAMES.get(number) == "TCP" else "UDP"
 
 
-def _verdict(number: int) -> Literal["PASS", "ALLOW", "DENY", "REDIRECT"]:
+def _verdict(number: int) -> Literal["PASS", "ALLOW", "DENY", "REDIRECT", "AUDIT"]:
     return Verdict(number).name  # type: ignore[return-value]
 
 

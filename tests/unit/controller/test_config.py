@@ -9,6 +9,8 @@ def test_defaults_are_usable():
     assert [str(e) for e in config.listen] == ["127.0.0.1:7443"]
     assert [str(r) for r in config.ranges] == ["10.96.0.0/16", "fd00:96::/112"]
     assert config.metrics_listen is None
+    assert (config.trust_domain, config.mesh_domain) == ("hoplite.local", "hoplite.local")
+    assert config.root_namespace == "hoplite-system"
 
 
 def test_the_environment_wins():
@@ -36,6 +38,8 @@ def test_the_environment_wins():
         ("serviceCIDRs: [10.0.0.1/8]", r"serviceCIDRs\[0\]: not an address range.*host bits"),
         ("serviceCIDRs: [10.0.0.0/8, 11.0.0.0/8]", "second IPv4 range"),
         ("trustDomain: 'A B'", "not a trust domain"),
+        ("meshDomain: '-x'", r"\$.meshDomain: '-x' is not a domain name"),
+        ("rootNamespace: A.b", r"\$.rootNamespace: 'A.b' is not a namespace's name"),
         ("serverNames: []", "serverNames: empty"),
         ("logLevel: loud", "use debug or info or warning or error"),
         ("watchHistory: 1", ">= 100"),

@@ -40,6 +40,13 @@ def test_a_reset_forgets_everything():
     assert set(reducer.feed(b'{"type":"REVISION","revision":1}').objects) == {B}
 
 
+def test_a_reset_says_what_holds_for_the_whole_mesh():
+    reducer = FeedReducer()
+    feed(reducer, b'{"type":"RESET","mesh":{"trustDomain":"td","domain":"d","rootNamespace":"r"}}')
+    mesh = reducer.feed(b'{"type":"REVISION","revision":1}').mesh
+    assert (mesh.trust_domain, mesh.domain, mesh.root_namespace) == ("td", "d", "r")
+
+
 @pytest.mark.parametrize(
     "line",
     [
