@@ -69,6 +69,7 @@ class Daemons:
             "pinDir": str(self.names.pins / node.name),
             "addresses": [node.address4, node.address6],
             "proxyAddresses": [node.proxy4, node.proxy6],
+            "nodeLabels": node.labels,
             "metricsListen": f"127.0.0.1:{nodecontract.AGENT_METRICS_PORT}",
         }
         config = _write(home, settings, Account(0, 0))

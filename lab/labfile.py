@@ -123,6 +123,10 @@ def _node_problems(document: yamldocs.Document, nodes: tuple[LabNode, ...]) -> I
         if first != at:
             what = f"node {node.name!r} stands in {_at(document, first)} already"
             yield Problem(f"{at}.name", what, "rename one of the two")
+        for problem in check(_draft_node(node)):
+            if problem.path.startswith("$.metadata.labels"):
+                inner = problem.path.removeprefix("$.metadata")
+                yield Problem(at + inner, problem.what, problem.fix)
         if sum(w.network == "pod" for w in node.workloads) > MAX_PODS:
             yield Problem(f"{at}.workloads", f"more than {MAX_PODS} pods", "use more nodes")
         yield from _workloads_problems(document, f"{at}.workloads", node)
@@ -187,6 +191,14 @@ def _draft(node: str, workload: LabWorkload) -> Workload:
             addresses=("10.244.0.1",) if workload.network == "pod" else (),
             ports=workload.ports,
         ),
+    )
+
+
+def _draft_node(node: LabNode) -> MeshNode:
+    return MeshNode(
+        api_version="mesh.hoplite.io/v1alpha1",
+        kind="MeshNode",
+        metadata=ObjectMeta(name=node.name, labels=node.labels),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from meshapi.resources.mesh import WorkloadPort
+from meshapi.resources.mesh import WorkloadPort, WorkloadWeight
 from meshapi.resources.meta import SparsePart
 
 API_VERSION = "lab.hoplite.io/v1alpha1"
@@ -30,12 +30,16 @@ class LabWorkload(SparsePart, frozen=True):
     labels: dict[str, str] = {}
     network: Literal["pod", "host"] = "pod"
     ports: tuple[WorkloadPort, ...] = ()
+    weight: WorkloadWeight = 1
     command: tuple[str, ...] = ()
     env: dict[str, str] = {}
 
 
 class LabNode(SparsePart, frozen=True):
+    """One node; ``labels`` are its MeshNode's, e.g. ``topology.kubernetes.io/zone``."""
+
     name: str
+    labels: dict[str, str] = {}
     workloads: tuple[LabWorkload, ...] = ()
 
 

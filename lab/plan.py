@@ -46,6 +46,7 @@ class PlannedWorkload(msgspec.Struct, frozen=True, kw_only=True):
     service_account: str
     labels: dict[str, str]
     ports: tuple[WorkloadPort, ...] = ()
+    weight: int = 1
     command: tuple[str, ...] = ()
     env: dict[str, str] = {}
     address4: str = ""
@@ -73,6 +74,7 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
     proxy4: str
     proxy6: str
     workloads: tuple[PlannedWorkload, ...]
+    labels: dict[str, str] = {}
 
     @property
     def pods(self) -> tuple[PlannedWorkload, ...]:
@@ -121,6 +123,7 @@ def workload_resource(workload: PlannedWorkload) -> Workload:
             network=workload.network,
             addresses=workload.addresses,
             ports=workload.ports,
+            weight=workload.weight,
         ),
     )
 
@@ -147,6 +150,7 @@ def _node(
         proxy4=f"10.244.{i}.254",
         proxy6=f"fd00:244:{i}::fffe",
         workloads=tuple(workloads),
+        labels=node.labels,
     )
 
 
@@ -167,6 +171,7 @@ def _workload(
         service_account=workload.service_account,
         labels={**workload.labels, WORKLOAD_LABEL: workload.name},
         ports=workload.ports,
+        weight=workload.weight,
         command=workload.command,
         env=workload.env,
         address4=f"10.244.{i}.{_FIRST_HOST + pod}" if in_pod else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -35,6 +35,8 @@ def _inside(kind: Any, field: str | None) -> Iterator[Any]:
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
-    """The parts of a union, otherwise the type itself."""
+    """The parts of a union, otherwise the type itself, without its constraints."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
     arguments = get_args(kind)
     return arguments if type(None) in arguments else (kind,)

@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`(?P<path>\$.*)`)?", re.DOTALL)
 _FIELD = re.compile(r"`(?P<field>[^`]+)`$")
+_LENGTH = re.compile(r"Expected `\w+` of length (?P<bound>>=|<=) (?P<count>\d+)")
 _TOO_DEEP = Problem("$", "nested too deeply", "no resource needs more than a few levels")
 
 
@@ -105,6 +106,11 @@ def _problem(message: str, to: Any) -> Problem:
         )
     if field and "missing required field" in what:
         return Problem(f"{path}.{field['field']}", "missing", "this field is required")
+    length = _LENGTH.fullmatch(what)
+    if length and length["bound"] == "<=":
+        return Problem(path, f"more than {length['count']}", f"at most {length['count']}")
+    if length:
+        return Problem(path, "empty", "give at least one, or leave the field out if it is optional")
     words = allowed(to, path)
     fix = f"use {' or '.join(words)}" if words else ""
     return Problem(path, what[:1].lower() + what[1:], fix)

@@ -1,7 +1,8 @@
 """Daemon configuration: one YAML file, every setting also an environment variable.
 
 A setting ``stateDir`` of the agent is read from the file's key ``stateDir`` and, with precedence,
-from ``HOPLITE_AGENT_STATE_DIR``. Lists are written comma-separated in the environment.
+from ``HOPLITE_AGENT_STATE_DIR``. In the environment lists are written comma-separated, and maps as
+``key=value`` pairs, comma-separated.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def _from_text(text: str, kind: Any) -> Any:
     Text that does not fit is kept as it is, so that the conversion that follows refuses it.
     """
     kinds = set(_parts(kind))
+    if dict in kinds:
+        return _map_from_text(text, kind)
     if tuple in kinds:
         return [part.strip() for part in text.split(",") if part.strip()]
     if bool in kinds:
@@ -78,6 +81,14 @@ def _from_text(text: str, kind: Any) -> Any:
             except ValueError:
                 continue
     return text
+
+
+def _map_from_text(text: str, kind: Any) -> Any:
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        return text
+    of = get_args(kind)[1]
+    return {key.strip(): _from_text(value.strip(), of) for key, _, value in pairs}
 
 
 def _parts(kind: Any) -> Iterator[Any]:

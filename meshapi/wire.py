@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
+from meshapi.resources.core import Port
 from meshapi.resources.mesh import GROUP, MeshNodeSpec, NodeProblem
 
 BASE = f"/apis/{GROUP}/v1alpha1"
@@ -60,12 +61,13 @@ class FeedFrame(Wire, frozen=True, omit_defaults=True):
 
 
 class WorkloadReport(Wire, frozen=True):
-    """A node's word on one of its workloads."""
+    """A node's word on one of its workloads; health is told of single ports."""
 
     namespace: str
     name: str
     ready: bool
     message: str = ""
+    unhealthy_ports: tuple[Port, ...] = ()
 
 
 class NodeReport(Wire, frozen=True):
@@ -86,12 +88,16 @@ class NodeReport(Wire, frozen=True):
 
 
 class JoinRequest(Wire, frozen=True):
-    """A node asks to belong to the mesh: one-time token, name, addresses and a CSR (PEM)."""
+    """A node asks to belong to the mesh: one-time token, name, addresses and a CSR (PEM).
+
+    ``labels`` are those of its own settings; what an admin has set on its MeshNode stays.
+    """
 
     token: str
     node: str
     spec: MeshNodeSpec
     csr: str
+    labels: dict[str, str] = {}
 
 
 class CertificateRequest(Wire, frozen=True):

@@ -47,7 +47,7 @@ def _config(path: str | None) -> AgentConfig:
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from error
     config = settings.load(AgentConfig, text, path or "settings", os.environ, PREFIX)
-    config.sizes()
+    config.check()
     return config
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from meshapi import nodecontract
 from meshapi.errors import ConfigError
+from meshapi.resources.checks.common import labels
 
 PREFIX = "HOPLITE_AGENT"
 
@@ -37,6 +38,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     proxy_uid: int = 0
     addresses: tuple[str, ...] = ()
     proxy_addresses: tuple[str, ...] = ()
+    node_labels: dict[str, str] = {}
     join_token: str = ""
     join_token_file: str = ""
     state_dir: str = f"{nodecontract.STATE_DIR}/agent"
@@ -48,6 +50,12 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     map_sizes: dict[str, int] = {}
     i_own_this_machine: bool = False
     log_level: str = "info"
+
+    def check(self) -> None:
+        """Refuse what the types let through."""
+        self.sizes()
+        for problem in labels("$.nodeLabels", self.node_labels):
+            raise ConfigError(problem.what, where=problem.path, fix=problem.fix)
 
     def sizes(self) -> dict[str, int]:
         """Entries of every map; an unknown name or a wrong size is refused."""

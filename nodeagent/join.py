@@ -93,6 +93,7 @@ class Membership:
                 addresses=self._config.addresses, proxy_addresses=self._config.proxy_addresses
             ),
             csr=csr,
+            labels=self._config.node_labels,
         )
         async with ApiClient(self._config.controller, server_tls(ca)) as client:
             self._store(await client.call(wire.JOIN_PATH, request, wire.CertificateReply))

@@ -1,5 +1,7 @@
 """Typed, Kubernetes-shaped resources."""
 
+from meshapi.resources.authorization import AuthorizationPolicy, AuthorizationRule
+from meshapi.resources.containment import BlockList, Quarantine
 from meshapi.resources.core import Namespace, NamespaceSpec, Service, ServicePort, ServiceSpec
 from meshapi.resources.gateway import (
     BackendRef,
@@ -30,11 +32,17 @@ from meshapi.resources.networking import (
     PolicyPeer,
     PolicyPort,
 )
+from meshapi.resources.policyapi import ClusterNetworkPolicy
 from meshapi.resources.registry import KINDS, Key, Kind, Resource, by_word, find, key_of, kind_of
+from meshapi.resources.traffic import TrafficPolicy
 
 __all__ = [
     "KINDS",
+    "AuthorizationPolicy",
+    "AuthorizationRule",
     "BackendRef",
+    "BlockList",
+    "ClusterNetworkPolicy",
     "ComponentStatus",
     "Condition",
     "EgressRule",
@@ -59,11 +67,13 @@ __all__ = [
     "ParentRef",
     "PolicyPeer",
     "PolicyPort",
+    "Quarantine",
     "Resource",
     "RouteMatch",
     "Service",
     "ServicePort",
     "ServiceSpec",
+    "TrafficPolicy",
     "Workload",
     "WorkloadPort",
     "WorkloadSpec",

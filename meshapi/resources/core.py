@@ -10,6 +10,9 @@ from meshapi.resources.meta import Condition, ObjectMeta, Part, SparsePart
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Protocol = Literal["TCP", "UDP"]
+AffinitySeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+
+HEADLESS = "None"  # the cluster IP of a service that has none
 
 
 class NamespaceSpec(SparsePart, frozen=True):
@@ -40,7 +43,17 @@ class ServicePort(Part, frozen=True):
     app_protocol: str | None = None
 
 
+class ClientIPConfig(Part, frozen=True):
+    timeout_seconds: AffinitySeconds = 10_800
+
+
+class SessionAffinityConfig(SparsePart, frozen=True):
+    client_ip: ClientIPConfig = msgspec.field(name="clientIP")
+
+
 class ServiceSpec(SparsePart, frozen=True):
+    """``internal_traffic_policy: Local`` leaves only the backends of the client's own node."""
+
     ports: tuple[ServicePort, ...]
     selector: dict[str, str] = {}
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
@@ -48,8 +61,20 @@ class ServiceSpec(SparsePart, frozen=True):
     ip_families: tuple[Literal["IPv4", "IPv6"], ...] = ()
     ip_family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = None
     type: Literal["ClusterIP"] | None = None
-    session_affinity: Literal["None"] | None = None
-    internal_traffic_policy: Literal["Cluster"] | None = None
+    session_affinity: Literal["None", "ClientIP"] | None = None
+    session_affinity_config: SessionAffinityConfig | None = None
+    internal_traffic_policy: Literal["Cluster", "Local"] | None = None
+    traffic_distribution: Literal["PreferClose", "PreferSameZone", "PreferSameNode"] | None = None
+
+    @property
+    def headless(self) -> bool:
+        """Whether the service has names only, and no virtual address."""
+        return HEADLESS in (self.cluster_ip, *self.cluster_ips)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The service's virtual addresses; none if it is headless."""
+        return () if self.headless else self.cluster_ips
 
 
 class ServiceStatus(SparsePart, frozen=True):

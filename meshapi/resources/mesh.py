@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -10,6 +10,9 @@ from meshapi.resources.core import Port, Protocol
 from meshapi.resources.meta import Condition, ObjectMeta, Part, SparsePart
 
 GROUP = "mesh.hoplite.io"
+ZONE_LABEL = "topology.kubernetes.io/zone"  # of a MeshNode
+
+WorkloadWeight = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
 
 class WorkloadPort(Part, frozen=True):
@@ -25,7 +28,8 @@ class WorkloadSpec(SparsePart, frozen=True):
 
     ``cgroup`` is a path below the node's cgroup root; every socket of a process in it, or in a
     child of it, is the workload's. ``network: pod`` has addresses of its own; ``network: host``
-    shares the node's, so that only the cgroup tells it apart on its node.
+    shares the node's, so that only the cgroup tells it apart on its node. ``weight`` is its share
+    of the new connections to its services; with 0 it gets none.
     """
 
     node_name: str
@@ -34,15 +38,20 @@ class WorkloadSpec(SparsePart, frozen=True):
     network: Literal["pod", "host"] = "pod"
     addresses: tuple[str, ...] = ()
     ports: tuple[WorkloadPort, ...] = ()
+    weight: WorkloadWeight = 1
 
 
 class WorkloadStatus(SparsePart, frozen=True):
-    """``identity`` is the mesh-wide number of ``spiffe_id``; ``ready`` is its node's word."""
+    """``identity`` is the mesh-wide number of ``spiffe_id``; the rest is its node's word.
+
+    ``unhealthy_ports`` are those whose health check fails, in ascending order.
+    """
 
     identity: int = 0
     spiffe_id: str = msgspec.field(default="", name="spiffeID")
     ready: bool = False
     message: str = ""
+    unhealthy_ports: tuple[Port, ...] = ()
 
 
 class Workload(SparsePart, frozen=True):
@@ -94,7 +103,10 @@ class MeshNodeStatus(SparsePart, frozen=True):
 
 
 class MeshNode(SparsePart, frozen=True):
-    """A machine (or a network namespace of the lab) whose agent belongs to this mesh."""
+    """A machine (or a network namespace of the lab) whose agent belongs to this mesh.
+
+    Its labels say where it stands: policies select nodes by them, and ZONE_LABEL is its zone.
+    """
 
     api_version: Literal["mesh.hoplite.io/v1alpha1"]
     kind: Literal["MeshNode"]

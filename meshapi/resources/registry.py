@@ -6,13 +6,31 @@ import difflib
 from dataclasses import dataclass
 
 from meshapi.errors import HopliteError
+from meshapi.resources.authorization import AuthorizationPolicy
+from meshapi.resources.containment import BlockList, Quarantine
 from meshapi.resources.core import Namespace, Service
 from meshapi.resources.gateway import HTTPRoute
 from meshapi.resources.mesh import MeshNode, Workload
 from meshapi.resources.meta import ObjectMeta
 from meshapi.resources.networking import NetworkPolicy
+from meshapi.resources.policyapi import ClusterNetworkPolicy
+from meshapi.resources.traffic import TrafficPolicy
 
-Resource = Namespace | Service | HTTPRoute | NetworkPolicy | MeshNode | Workload
+Resource = (
+    Namespace
+    | Service
+    | HTTPRoute
+    | NetworkPolicy
+    | ClusterNetworkPolicy
+    | AuthorizationPolicy
+    | TrafficPolicy
+    | Quarantine
+    | BlockList
+    | MeshNode
+    | Workload
+)
+
+_MESH = "mesh.hoplite.io/v1alpha1"
 
 
 @dataclass(frozen=True)
@@ -55,15 +73,26 @@ KINDS: tuple[Kind, ...] = (
         NetworkPolicy, "networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", True, ("netpol",)
     ),
     Kind(
-        MeshNode,
-        "mesh.hoplite.io/v1alpha1",
-        "MeshNode",
-        "meshnodes",
+        ClusterNetworkPolicy,
+        "policy.networking.k8s.io/v1alpha2",
+        "ClusterNetworkPolicy",
+        "clusternetworkpolicies",
         False,
-        ("mn",),
-        ("node", "nodes"),
+        ("cnp",),
     ),
-    Kind(Workload, "mesh.hoplite.io/v1alpha1", "Workload", "workloads", True, ("wl",)),
+    Kind(
+        AuthorizationPolicy,
+        "security.istio.io/v1",
+        "AuthorizationPolicy",
+        "authorizationpolicies",
+        True,
+        ("ap",),
+    ),
+    Kind(TrafficPolicy, _MESH, "TrafficPolicy", "trafficpolicies", True, ("tp",)),
+    Kind(Quarantine, _MESH, "Quarantine", "quarantines", True, ("qt",)),
+    Kind(BlockList, _MESH, "BlockList", "blocklists", False, ("bl",)),
+    Kind(MeshNode, _MESH, "MeshNode", "meshnodes", False, ("mn",), ("node", "nodes")),
+    Kind(Workload, _MESH, "Workload", "workloads", True, ("wl",)),
 )
 
 _BY_GVK = {(k.api_version, k.name): k for k in KINDS}

@@ -129,7 +129,7 @@ def test_a_node_shows_how_far_it_is():
     assert [found[k].text for k in ("NAME", "READY", "REVISION", "AGENT", "PROXY", "KERNEL")] == [
         "n1", "True", "48 (2 behind)", "0.1", "serving 3 services", "6.18",
     ]  # fmt: skip
-    assert found["FEATURES"].text == "tcx=yes"
+    assert found["FEATURES"].text == "all"
     assert found["PROBLEMS"].text == "NetworkPolicy a/b: no"
     fresh = shown("nodes", decode("MeshNode", "n2", {}))
     assert [fresh[k].text for k in ("READY", "REVISION", "AGENT", "PROXY")] == [

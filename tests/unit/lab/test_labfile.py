@@ -111,6 +111,14 @@ def test_json_is_yaml_and_the_rest_is_defaulted() -> None:
             "workloads[0].ports[1].port: 80 stands there twice",
         ),
         (
+            nodes("  - {name: n, labels: {zone: a b}}"),
+            "f.yaml:5: $.spec.nodes[0].labels['zone']: 'a b' is not a valid label value",
+        ),
+        (
+            nodes("  - {name: n, workloads: [{name: w, weight: -1}]}"),
+            "f.yaml:5: $.spec.nodes[0].workloads[0].weight: expected `int` >= 0",
+        ),
+        (
             nodes("  - name: n\n    workloads:\n    - {name: w, labels: {'a b': c}}"),
             "f.yaml:7: $.spec.nodes[0].workloads[0].labels['a b']: not a valid label name",
         ),

@@ -42,6 +42,19 @@ def test_nodes_and_pods_are_numbered_from_one() -> None:
     assert second.workloads[1].addresses == ("10.244.2.12", "fd00:244:2::12")
 
 
+def test_a_nodes_labels_and_a_workloads_weight_are_kept() -> None:
+    text = TEXT.replace("- name: node1", "- name: node1\n      labels: {zone: a}", 1)
+    file = parse(text.replace("{name: tester,", "{name: tester, weight: 7,"), "f.yaml")
+    made = plan.make(file, "lab")
+    assert [node.labels for node in made.nodes] == [{"zone": "a"}, {}]
+    weights = {
+        r.metadata.name: r.spec.weight
+        for r in plan.resources(made, file)
+        if isinstance(r, Workload)
+    }
+    assert weights == {"agent": 1, "web-node1": 1, "web-node2": 1, "tester": 7}
+
+
 def test_pods_lie_in_their_nodes_prefix_and_no_address_is_used_twice() -> None:
     workloads = "".join(f"        - {{name: w{i}}}\n" for i in range(240))
     nodes = "".join(f"    - name: n{i}\n      workloads:\n{workloads}" for i in range(200))

@@ -1,7 +1,7 @@
 import pytest
 
 from meshapi.choices import allowed
-from meshapi.resources import HTTPRoute, NetworkPolicy, Service
+from meshapi.resources import ClusterNetworkPolicy, HTTPRoute, NetworkPolicy, Service
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ from meshapi.resources import HTTPRoute, NetworkPolicy, Service
             ("Exact", "PathPrefix", "RegularExpression"),
         ),
         (NetworkPolicy, "$.spec.policyTypes[0]", ("Ingress", "Egress")),
+        (ClusterNetworkPolicy, "$.spec.ingress[3].action", ("Accept", "Deny", "Pass")),
+        (ClusterNetworkPolicy, "$.spec.tier", ("Admin", "Baseline")),
     ],
 )
 def test_the_words_of_a_field(kind, path, words):

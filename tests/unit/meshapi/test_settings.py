@@ -13,6 +13,8 @@ class Sample(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     on: bool = False
     ratio: float = 1.0
     names: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    sizes: dict[str, int] = {}
     level: Literal["point", "line"] = "line"
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
@@ -37,6 +39,10 @@ def test_file_and_environment():
         ("P_RATIO", "2", "ratio", 2.0),
         ("P_NAMES", "a, b,", "names", ("a", "b")),
         ("P_NAMES", "", "names", ()),
+        ("P_LABELS", "zone=a, x.org/y=b=c,", "labels", {"zone": "a", "x.org/y": "b=c"}),
+        ("P_LABELS", "", "labels", {}),
+        ("P_LABELS", "zone=", "labels", {"zone": ""}),
+        ("P_SIZES", "peers=5,slots=6", "sizes", {"peers": 5, "slots": 6}),
         ("P_LEVEL", "point", "level", "point"),
         ("P_LIMIT", "7", "limit", 7),
     ],
@@ -50,10 +56,12 @@ def test_text_becomes_the_settings_type(variable, text, field, value):
     [
         ("", {}, "f or the environment: $.name: missing; set it in the file or as P_NAME"),
         ("name: x\nmaxSize: big", {}, "f:2: $.maxSize: expected `int`"),
-        ("name: x\nnmae: y", {}, "f:2: $.nmae: unknown field; known settings are level"),
+        ("name: x\nnmae: y", {}, "f:2: $.nmae: unknown field; known settings are labels, level"),
         ("- x", {}, "f: not a mapping"),
         ("a: 1\n---\nb: 2", {}, "f: more than one document"),
         ("name: x", {"P_MAX_SIZE": "big"}, "P_MAX_SIZE: $.maxSize: expected `int`"),
+        ("name: x", {"P_LABELS": "zone"}, "P_LABELS: $.labels: expected `object`"),
+        ("name: x", {"P_SIZES": "a=b"}, "P_SIZES: $.sizes[...]: expected `int`"),
         ("name: x", {"P_ON": "yes"}, "P_ON: $.on: expected `bool`"),
         ("name: x", {"P_LIMIT": "0"}, "P_LIMIT: $.limit: expected `int` >= 1"),
         (

@@ -2,33 +2,17 @@
 
 import pytest
 
-from meshapi import codec
-from meshapi.errors import InvalidError
-
-
-def paths(kind, spec, api="mesh.hoplite.io/v1alpha1", **metadata):
-    spaced = {} if kind in ("MeshNode", "Namespace") else {"namespace": "shop"}
-    value = {
-        "apiVersion": api,
-        "kind": kind,
-        "metadata": {"name": "x", **spaced, **metadata},
-        "spec": spec,
-    }
-    try:
-        codec.decode(value)
-    except InvalidError as error:
-        return [p.path.removeprefix("$.") for p in error.problems]
-    return []
+from tests.unit.meshapi.resources.asking import paths
 
 
 @pytest.mark.parametrize(
     "name", ["A", "-a", "a-", "a_b", "", "a\n", "a" * 64, "ä", "a.b", " a", "a/b", ".."]
 )
 def test_names_of_namespaces_and_services_are_labels(name):
-    assert paths("Namespace", {}, "v1", name=name) == ["metadata.name"]
+    assert paths("Namespace", {}, name=name) == ["metadata.name"]
     ports = {"ports": [{"port": 1}]}
-    assert paths("Service", ports, "v1", name=name) == ["metadata.name"]
-    assert paths("Service", ports, "v1", namespace=name) == ["metadata.namespace"]
+    assert paths("Service", ports, name=name) == ["metadata.name"]
+    assert paths("Service", ports, namespace=name) == ["metadata.namespace"]
 
 
 @pytest.mark.parametrize(
@@ -60,11 +44,22 @@ def test_other_names_are_subdomains(name, good):
     ],
 )
 def test_labels(labels, path):
-    assert paths("Namespace", {}, "v1", labels=labels) == ([path] if path else [])
+    assert paths("Namespace", {}, labels=labels) == ([path] if path else [])
 
 
 def test_a_namespaced_thing_needs_a_namespace_and_others_have_none():
     assert paths("MeshNode", {}, namespace="a") == ["metadata.namespace"]
+
+
+TIMEOUT = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
+
+
+def service(**spec):
+    return {"ports": [{"port": 80}], **spec}
+
+
+def affinity(seconds):
+    return {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +74,36 @@ def test_a_namespaced_thing_needs_a_namespace_and_others_have_none():
         ({"ports": [{"port": 80, "name": "123"}]}, ["spec.ports[0].name"]),
         ({"ports": [{"port": 80, "targetPort": 0}]}, ["spec.ports[0].targetPort"]),
         ({"ports": [{"port": 80, "targetPort": "Http"}]}, ["spec.ports[0].targetPort"]),
-        ({"ports": [{"port": 80}], "clusterIP": "None"}, ["spec.clusterIP"]),
+        (service(clusterIP="None"), []),
+        (service(clusterIPs=["None"]), []),
+        (service(clusterIP="None", clusterIPs=["None"]), []),
+        (service(clusterIP="none"), ["spec.clusterIP"]),
+        (service(clusterIP="None", clusterIPs=["10.0.0.1"]), ["spec.clusterIPs[0]"]),
+        (service(clusterIP="10.0.0.1", clusterIPs=["None"]), ["spec.clusterIP"]),
+        (service(clusterIPs=["None", "None"]), ["spec.clusterIPs"]),
+        (service(clusterIP="None", sessionAffinity="ClientIP"), ["spec.sessionAffinity"]),
+        (
+            service(clusterIP="None", internalTrafficPolicy="Local"),
+            ["spec.internalTrafficPolicy"],
+        ),
+        (
+            service(clusterIP="None", trafficDistribution="PreferClose"),
+            ["spec.trafficDistribution"],
+        ),
+        (service(clusterIP="None", internalTrafficPolicy="Cluster", sessionAffinity="None"), []),
+        (service(sessionAffinity="ClientIP", **affinity(1)), []),
+        (service(sessionAffinity="ClientIP", **affinity(86_400)), []),
+        (service(sessionAffinity="ClientIP"), []),
+        (service(**affinity(60)), ["spec.sessionAffinityConfig"]),
+        (service(sessionAffinity="None", **affinity(60)), ["spec.sessionAffinityConfig"]),
+        (service(sessionAffinity="ClientIP", **affinity(0)), [TIMEOUT]),
+        (service(sessionAffinity="ClientIP", **affinity(86_401)), [TIMEOUT]),
+        (service(sessionAffinity="Cookie"), ["spec.sessionAffinity"]),
+        (service(trafficDistribution="PreferSameNode"), []),
+        (service(trafficDistribution="PreferFar"), ["spec.trafficDistribution"]),
+        (service(internalTrafficPolicy="Local"), []),
+        (service(internalTrafficPolicy="local"), ["spec.internalTrafficPolicy"]),
+        ({"ports": [{"port": 80, "protocol": "SCTP"}]}, ["spec.ports[0].protocol"]),
         ({"ports": [{"port": 80}], "clusterIPs": ["::ffff:10.0.0.1"]}, ["spec.clusterIPs[0]"]),
         ({"ports": [{"port": 80}], "clusterIPs": ["fe80::1%eth0"]}, ["spec.clusterIPs[0]"]),
         ({"ports": [{"port": 80}], "clusterIPs": ["0.0.0.0"]}, ["spec.clusterIPs[0]"]),
@@ -88,7 +112,7 @@ def test_a_namespaced_thing_needs_a_namespace_and_others_have_none():
     ],
 )
 def test_services(spec, found):
-    assert paths("Service", spec, "v1") == found
+    assert paths("Service", spec) == found
 
 
 def workload(**spec):
@@ -99,6 +123,12 @@ def workload(**spec):
     ("spec", "found"),
     [
         (workload(), []),
+        (workload(weight=0), []),
+        (workload(weight=65_535), []),
+        (workload(weight=-1), ["spec.weight"]),
+        (workload(weight=65_536), ["spec.weight"]),
+        (workload(weight=1.5), ["spec.weight"]),
+        (workload(ports=[{"port": 1, "protocol": "SCTP"}]), ["spec.ports[0].protocol"]),
         (workload(addresses=[]), ["spec.addresses"]),
         (workload(network="host"), ["spec.addresses"]),
         (workload(network="host", addresses=[]), []),
@@ -169,7 +199,7 @@ def route(parents=None, **rule):
     ],
 )
 def test_routes(spec, found):
-    assert paths("HTTPRoute", spec, "gateway.networking.k8s.io/v1") == found
+    assert paths("HTTPRoute", spec) == found
 
 
 def policy(peer=None, port=None, **spec):
@@ -196,6 +226,7 @@ AT = "spec.ingress[0]"
         (policy(port={"port": "http", "endPort": 9}), [f"{AT}.ports[0].endPort"]),
         (policy(port={"port": 9, "endPort": 8}), [f"{AT}.ports[0].endPort"]),
         (policy(port={"endPort": 8}), [f"{AT}.ports[0].endPort"]),
+        (policy(port={"port": 9, "protocol": "SCTP"}), [f"{AT}.ports[0].protocol"]),
         (policy(policyTypes=["Ingress", "Ingress"]), ["spec.policyTypes"]),
         (
             {"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
@@ -212,7 +243,7 @@ AT = "spec.ingress[0]"
     ],
 )
 def test_policies(spec, found):
-    assert paths("NetworkPolicy", spec, "networking.k8s.io/v1") == found
+    assert paths("NetworkPolicy", spec) == found
 
 
 def test_nodes():
