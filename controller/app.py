@@ -63,7 +63,7 @@ async def run(config: Config) -> None:
         store = await SqliteStore.open(directory / "store.db", config.watch_history)
         stack.push_async_callback(store.close)
         metrics = Metrics()
-        ledger = await Ledger.load(store, metrics.commit_seconds.observe)
+        ledger = await Ledger.load(store, metrics.commit_seconds.observe, config.root_namespace)
         stack.push_async_callback(ledger.drain)
         rules = _rules(config)
         await _built_in_namespaces(ledger, rules, config.root_namespace)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from controller.admission import Plan
 from controller.errors import StoreError
 from controller.pulse import Pulse
-from controller.state import State
+from controller.state import ROOT_NAMESPACE, State
 from controller.store.base import Change, Entry, Spending, Store, Transaction
 from meshapi import codec
 from meshapi.resources import Key, Resource
@@ -46,11 +46,13 @@ class Ledger:
         self._pending: set[asyncio.Task[Outcome]] = set()
 
     @classmethod
-    async def load(cls, store: Store, observe: Callable[[float], None]) -> Ledger:
+    async def load(
+        cls, store: Store, observe: Callable[[float], None], root_namespace: str = ROOT_NAMESPACE
+    ) -> Ledger:
         """Everything the store holds; ``observe`` is told how long each commit takes (seconds)."""
         contents = await store.load()
         objects = {entry.key: _resource(entry) for entry in contents.entries}
-        state = State(identities=contents.identities)
+        state = State(identities=contents.identities, root_namespace=root_namespace)
         return cls(store, state.with_changes(objects, revision=contents.revision), observe)
 
     @property

@@ -13,6 +13,9 @@ from typing import TypeVar, cast
 
 from meshapi.identity import WorkloadIdentity
 from meshapi.resources import (
+    AuthorizationPolicy,
+    BlockList,
+    ClusterNetworkPolicy,
     HTTPRoute,
     Key,
     Kind,
@@ -20,15 +23,33 @@ from meshapi.resources import (
     MeshNode,
     Namespace,
     NetworkPolicy,
+    Quarantine,
     Resource,
     Service,
+    TrafficPolicy,
     Workload,
 )
 from meshapi.resources.registry import KINDS
 from meshapi.selectors import contains, matches
+from meshapi.wire import MeshSettings
 
 K = TypeVar("K")
-R = TypeVar("R", Namespace, Service, HTTPRoute, NetworkPolicy, MeshNode, Workload)
+R = TypeVar(
+    "R",
+    Namespace,
+    Service,
+    HTTPRoute,
+    NetworkPolicy,
+    ClusterNetworkPolicy,
+    AuthorizationPolicy,
+    TrafficPolicy,
+    Quarantine,
+    BlockList,
+    MeshNode,
+    Workload,
+)
+
+ROOT_NAMESPACE = MeshSettings().root_namespace
 
 _NAME_OF: dict[type[Resource], str] = {kind.type: kind.name for kind in KINDS}
 
@@ -48,6 +69,15 @@ class Workloads:
         return _grouped((w.spec.node_name, w) for w in self.all.values())
 
     @cached_property
+    def pod_namespaces(self) -> frozenset[str]:
+        """The namespaces in which some workload has a network of its own."""
+        return frozenset(
+            namespace
+            for namespace, workloads in self.by_namespace.items()
+            if any(w.spec.network == "pod" for w in workloads)
+        )
+
+    @cached_property
     def _by_label(self) -> Mapping[tuple[str, str, str], list[Workload]]:
         return _grouped(
             ((w.metadata.namespace, name, value), w)
@@ -57,18 +87,27 @@ class Workloads:
 
     def labelled(self, namespace: str, wanted: Mapping[str, str]) -> list[Workload]:
         """Those of a namespace that carry every label of ``wanted``, which is not empty."""
-        candidates = min(
+        return [
+            w for w in self._candidates(namespace, wanted) if contains(w.metadata.labels, wanted)
+        ]
+
+    def selected(self, namespace: str, selector: LabelSelector, *, pods: bool = False) -> bool:
+        """Whether a selector selects any workload of a namespace; with ``pods`` only those that
+        are not in their host's network count.
+        """
+        return any(
+            matches(selector, w.metadata.labels)
+            for w in self._candidates(namespace, selector.match_labels)
+            if not pods or w.spec.network == "pod"
+        )
+
+    def _candidates(self, namespace: str, wanted: Mapping[str, str]) -> list[Workload]:
+        """The few workloads of a namespace among which are all that carry ``wanted``."""
+        if not wanted:
+            return self.by_namespace.get(namespace, [])
+        return min(
             (self._by_label.get((namespace, *label), []) for label in wanted.items()), key=len
         )
-        return [w for w in candidates if contains(w.metadata.labels, wanted)]
-
-    def selected(self, namespace: str, selector: LabelSelector) -> bool:
-        """Whether a selector selects any workload of a namespace."""
-        if selector.match_labels:
-            candidates = self.labelled(namespace, selector.match_labels)
-        else:
-            candidates = self.by_namespace.get(namespace, [])
-        return any(matches(selector, w.metadata.labels) for w in candidates)
 
 
 @dataclass(frozen=True)
@@ -76,12 +115,14 @@ class State:
     """All objects by kind and key, the identity numbers given out, and the revision of it all.
 
     ``kinds`` of two states share the mapping of every kind that no write between them touched.
+    AuthorizationPolicies of ``root_namespace`` hold in every namespace; it never changes.
     """
 
     revision: int = 0
     kinds: Mapping[str, Mapping[Key, Resource]] = field(default_factory=dict)
     identities: Mapping[WorkloadIdentity, int] = field(default_factory=dict)
     workloads: Workloads = field(default_factory=Workloads)
+    root_namespace: str = ROOT_NAMESPACE
 
     def get(self, key: Key) -> Resource | None:
         return self.kinds.get(key.kind, {}).get(key)
@@ -99,6 +140,9 @@ class State:
 
     def service(self, namespace: str, name: str) -> Service | None:
         return self.of(Service).get(Key("Service", namespace, name))
+
+    def workload(self, namespace: str, name: str) -> Workload | None:
+        return self.of(Workload).get(Key("Workload", namespace, name))
 
     def node(self, name: str) -> MeshNode | None:
         return self.of(MeshNode).get(Key("MeshNode", "", name))
@@ -130,6 +174,7 @@ class State:
             kinds={**self.kinds, **touched},
             identities={**self.identities, **identities} if identities else self.identities,
             workloads=self.workloads if workloads is None else Workloads(workloads),
+            root_namespace=self.root_namespace,
         )
 
 

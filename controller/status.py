@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from controller.references import missing
 from controller.reports import Reports
+from controller.selection import selects_some
 from controller.state import State
+from meshapi import codec
+from meshapi.backends import takes_connections
 from meshapi.resources import (
+    AuthorizationPolicy,
+    BlockList,
+    ClusterNetworkPolicy,
     ComponentStatus,
     Condition,
     HTTPRoute,
@@ -23,17 +30,19 @@ from meshapi.resources import (
     Namespace,
     NetworkPolicy,
     ParentRef,
+    Quarantine,
     Resource,
     Service,
+    TrafficPolicy,
     key_of,
 )
+from meshapi.resources.containment import BlockListStatus, QuarantineStatus
 from meshapi.resources.core import NamespaceStatus, ServiceStatus
 from meshapi.resources.gateway import HTTPRouteStatus, RouteParentStatus
-from meshapi.resources.networking import NetworkPolicyStatus
+from meshapi.resources.options import Policy
+from meshapi.resources.traffic import TrafficPolicyStatus
 
 CONTROLLER_NAME = "mesh.hoplite.io/controller"
-COMPUTED = (Service, HTTPRoute, NetworkPolicy, MeshNode)  # their status moves without a write
-
 Component = Literal["agent", "l7proxy"]
 
 
@@ -46,20 +55,8 @@ class View:
 
     def show(self, resource: Resource) -> Resource:
         """The resource with its status as of now."""
-        match resource:
-            case Namespace():
-                return replace(resource, status=NamespaceStatus(phase="Active"))
-            case Service():
-                return replace(resource, status=_service(self, resource))
-            case HTTPRoute():
-                return replace(resource, status=_httproute(self, resource))
-            case NetworkPolicy():
-                return replace(resource, status=_networkpolicy(self, resource))
-            case MeshNode():
-                known = self.nodes.get(resource.metadata.name)
-                return replace(resource, status=known) if known else resource
-            case _:
-                return resource
+        status = _STATUS.get(type(resource))
+        return codec.replace_status(resource, status(self, resource)) if status else resource
 
     @cached_property
     def bound(self) -> list[str]:
@@ -93,10 +90,21 @@ def look(state: State, reports: Reports, now: float) -> View:
     return View(state, reports.statuses((key.name for key in state.of(MeshNode)), now))
 
 
+def _namespace(_view: View, _namespace: Namespace) -> NamespaceStatus:
+    return NamespaceStatus(phase="Active")
+
+
+def _meshnode(view: View, node: MeshNode) -> MeshNodeStatus:
+    return view.nodes.get(node.metadata.name) or node.status  # a dry run's node is not known
+
+
 def _service(view: View, service: Service) -> ServiceStatus:
     backends = view.state.backends(service)
-    ready = sum(w.status.ready for w in backends)
+    ready = sum(takes_connections(w, service) for w in backends)
+    held_back = sum(w.status.ready for w in backends) - ready
     counted = f"{ready} of {len(backends)} backends ready"
+    if held_back:
+        counted += f"; {held_back} unhealthy or of weight 0"
     if not service.spec.selector:
         condition = _no("Ready", "NoBackends", "the service has no selector")
     elif not backends:
@@ -109,18 +117,44 @@ def _service(view: View, service: Service) -> ServiceStatus:
     return ServiceStatus(conditions=_observed(service, condition, programmed))
 
 
-def _networkpolicy(view: View, policy: NetworkPolicy) -> NetworkPolicyStatus:
-    if not view.state.workloads.selected(policy.metadata.namespace, policy.spec.pod_selector):
-        return NetworkPolicyStatus(
-            conditions=_observed(
-                policy, _unknown("Programmed", "NotNeeded", "it selects no workload")
-            )
-        )
-    return NetworkPolicyStatus(conditions=_observed(policy, _programmed(view, policy, ("agent",))))
+def _policy(view: View, policy: Policy) -> msgspec.Struct:
+    if selects_some(view.state, policy):
+        programmed = _programmed(view, policy, ("agent",))
+    else:
+        programmed = _unknown("Programmed", "NotNeeded", "it selects no workload")
+    return type(policy.status)(conditions=_observed(policy, programmed))
+
+
+def _trafficpolicy(view: View, policy: TrafficPolicy) -> TrafficPolicyStatus:
+    problems = [
+        f"$.spec.targetRefs[{i}]: {problem}"
+        for i, target in enumerate(policy.spec.target_refs)
+        if (problem := missing(view.state, policy.metadata.namespace, target.name, None))
+    ]
+    resolved = _resolved("TargetNotFound", problems)
+    if len(problems) == len(policy.spec.target_refs):
+        programmed = _unknown("Programmed", "NotNeeded", "none of its services exists")
+    else:
+        programmed = _programmed(view, policy, ("agent",))
+    return TrafficPolicyStatus(conditions=_observed(policy, resolved, programmed))
+
+
+def _quarantine(view: View, quarantine: Quarantine) -> QuarantineStatus:
+    """In force on every node even before the workload exists: it must not have a first moment."""
+    namespace, name = quarantine.metadata.namespace, quarantine.spec.workload
+    there = view.state.workload(namespace, name) is not None
+    problem = f"$.spec.workload: Workload {namespace}/{name} does not exist"
+    resolved = _resolved("WorkloadNotFound", [] if there else [problem])
+    programmed = _programmed(view, quarantine, ("agent",))
+    return QuarantineStatus(conditions=_observed(quarantine, resolved, programmed))
+
+
+def _blocklist(view: View, blocks: BlockList) -> BlockListStatus:
+    return BlockListStatus(conditions=_observed(blocks, _programmed(view, blocks, ("agent",))))
 
 
 def _httproute(view: View, route: HTTPRoute) -> HTTPRouteStatus:
-    resolved = _resolved(view.state, route)
+    resolved = _backends_resolved(view.state, route)
     programmed = _programmed(view, route, ("agent", "l7proxy"))
     parents = []
     for parent in route.spec.parent_refs:
@@ -147,15 +181,20 @@ def _accepted(state: State, route: HTTPRoute, parent: ParentRef) -> Condition:
     return Condition(type="Accepted", status="True", reason="Accepted")
 
 
-def _resolved(state: State, route: HTTPRoute) -> Condition:
+def _backends_resolved(state: State, route: HTTPRoute) -> Condition:
     problems = [
         f"$.spec.rules[{i}].backendRefs[{j}]: {problem}"
         for i, rule in enumerate(route.spec.rules)
         for j, backend in enumerate(rule.backend_refs)
         if (problem := missing(state, route.metadata.namespace, backend.name, backend.port))
     ]
+    return _resolved("BackendNotFound", problems)
+
+
+def _resolved(reason: str, problems: list[str]) -> Condition:
+    """Whether all that an object refers to is there."""
     if problems:
-        return _no("ResolvedRefs", "BackendNotFound", "; ".join(problems))
+        return _no("ResolvedRefs", reason, "; ".join(problems))
     return Condition(type="ResolvedRefs", status="True", reason="ResolvedRefs")
 
 
@@ -202,3 +241,18 @@ def _no(type_: str, reason: str, message: str) -> Condition:
 
 def _unknown(type_: str, reason: str, message: str) -> Condition:
     return Condition(type=type_, status="Unknown", reason=reason, message=message)
+
+
+_STATUS: dict[type[Resource], Callable[[View, Any], msgspec.Struct]] = {
+    Namespace: _namespace,
+    Service: _service,
+    HTTPRoute: _httproute,
+    TrafficPolicy: _trafficpolicy,
+    NetworkPolicy: _policy,
+    ClusterNetworkPolicy: _policy,
+    AuthorizationPolicy: _policy,
+    Quarantine: _quarantine,
+    BlockList: _blocklist,
+    MeshNode: _meshnode,
+}
+COMPUTED = tuple(kind for kind in _STATUS if kind is not Namespace)  # it moves without a write

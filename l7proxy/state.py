@@ -17,10 +17,11 @@ HTTP2_PROTOCOLS = frozenset({"kubernetes.io/h2c", "http2", "grpc"})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One ready workload of a backend; one address per family, IPv4 first."""
+    """One workload that takes connections; one address per family, IPv4 first."""
 
     addresses: tuple[str, ...]
     port: int
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ def view(snapshot: Snapshot, node: str, draining: frozenset[ServicePortRef] = fr
 
 
 def addresses(service: Service) -> tuple[str, ...]:
-    """The virtual addresses of a service."""
-    return service.spec.cluster_ips or tuple(filter(None, (service.spec.cluster_ip,)))
+    """The virtual addresses of a service; a headless one has none, so nothing is redirected."""
+    return service.spec.addresses
 
 
 def backend_refs(route: HTTPRoute) -> Iterator[ServicePortRef]:
@@ -129,13 +130,15 @@ def _tcp_port(service: Service, number: int) -> ServicePort | None:
 
 
 class _Instances:
-    """Ready workloads by namespace and label, so that a selector need not look at all of them."""
+    """Workloads that take connections, by namespace and label, so that a selector need not look
+    at all of them.
+    """
 
     def __init__(self, workloads: Iterable[Workload], nodes: dict[str, MeshNode]) -> None:
         self._nodes = nodes
         self._by_label: dict[tuple[str, str, str], dict[str, Workload]] = defaultdict(dict)
         for workload in workloads:
-            if workload.status.ready:
+            if workload.status.ready and workload.spec.weight:
                 meta = workload.metadata
                 for key, value in meta.labels.items():
                     self._by_label[meta.namespace, key, value][meta.name] = workload
@@ -157,8 +160,9 @@ class _Instances:
                 workload = groups[0][name]
                 number = _target_port(workload, port)
                 reached_at = self._addresses(workload)
-                if number and reached_at:
-                    yield Endpoint(reached_at, number)
+                healthy = number not in workload.status.unhealthy_ports
+                if number and healthy and reached_at:
+                    yield Endpoint(reached_at, number, workload.spec.weight)
 
     def _addresses(self, workload: Workload) -> tuple[str, ...]:
         if workload.spec.network == "pod":

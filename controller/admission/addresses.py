@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from controller.config import Network
 from meshapi.errors import Problem
 from meshapi.resources import Key, Service, ServiceSpec, key_of
+from meshapi.resources.core import HEADLESS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Family = Literal["IPv4", "IPv6"]
@@ -25,11 +26,15 @@ Policy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
 
 @dataclass(frozen=True)
 class Request:
-    """What a service asks for: families in order, and the addresses it fixes (a prefix of them)."""
+    """What a service asks for: families in order, and the addresses it fixes (a prefix of them).
+
+    A headless one has families, for its names, but gets no address.
+    """
 
     families: tuple[Family, ...]
     policy: Policy
     addresses: tuple[Address, ...]
+    headless: bool = False
 
 
 def family_of(of: Address | Network) -> Family:
@@ -42,6 +47,12 @@ def request(
     """Read a service's wishes; where it says nothing, what it has is kept."""
     spec = service.spec
     before = old.spec if old else None
+    switched = _switched(spec, before)
+    if switched:
+        return [switched]
+    headless = spec.headless or (before is not None and before.headless)
+    if headless:
+        spec, before = _bare(spec), before and _bare(before)
     given, problems = _given(spec, before)
     configured = [family_of(r) for r in ranges]
     policy = spec.ip_family_policy or _policy(spec, before, configured)
@@ -60,7 +71,7 @@ def request(
         return problems
     count = 1 if policy == "SingleStack" else len(configured)
     rest = [f for f in configured if f not in wanted]
-    return Request((*wanted, *rest)[: max(count, len(wanted))], policy, given)
+    return Request((*wanted, *rest)[: max(count, len(wanted))], policy, given, headless)
 
 
 def claim(
@@ -95,8 +106,8 @@ def fill(
 ) -> Service | Problem:
     """The service with an address of every family it asks for; ``used`` learns the new ones."""
     key = key_of(service)
-    addresses = [str(a) for a in asked.addresses]
-    for family in asked.families[len(addresses) :]:
+    addresses = [HEADLESS] if asked.headless else [str(a) for a in asked.addresses]
+    for family in () if asked.headless else asked.families[len(addresses) :]:
         network = next(r for r in ranges if family_of(r) == family)
         address = choose(network, used, f"{key.namespace}/{key.name}")
         if address is None:
@@ -132,6 +143,19 @@ def choose(network: Network, used: Mapping[str, Key], name: str) -> str | None:
         if address not in used:
             return address
     return None
+
+
+def _switched(spec: ServiceSpec, before: ServiceSpec | None) -> Problem | None:
+    """Whether a service would get its first address, or lose the one it has."""
+    named = spec.cluster_ip or "".join(spec.cluster_ips[:1])
+    if before is None or not named or spec.headless == before.headless:
+        return None
+    fix = "delete the service and create it again"
+    return Problem(_path(0), f"cannot become {named} ({before.cluster_ip} now)", fix)
+
+
+def _bare(spec: ServiceSpec) -> ServiceSpec:
+    return replace(spec, cluster_ip="", cluster_ips=())
 
 
 def _given(

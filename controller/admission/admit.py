@@ -10,6 +10,7 @@ from controller import identities
 from controller.admission import addresses, workloads
 from controller.admission.metadata import adopt, check_lock, seal
 from controller.admission.plan import AdmissionError, Plan, Refusal, Rules, Write
+from controller.admission.singles import singles
 from controller.admission.warnings import warnings
 from controller.errors import AlreadyExistsError
 from controller.state import State
@@ -25,6 +26,8 @@ from meshapi.resources import (
     key_of,
     kind_of,
 )
+from meshapi.resources.checks import check
+from meshapi.resources.core import ClientIPConfig, SessionAffinityConfig
 from meshapi.selectors import NAMESPACE_NAME_LABEL
 
 BUILT_IN_NAMESPACES = ("default", "hoplite-system")
@@ -51,6 +54,7 @@ def admit(state: State, wanted: Sequence[Resource], rules: Rules) -> Plan:
     numbers = _identities(state, drafts, rules)
     after = state.with_changes(drafts)
     problems += _namespaces(after, drafts) + _occupancy(after, drafts, rules)
+    problems += singles(after, drafts)
     if problems:
         raise AdmissionError(
             sorted((Refusal(index[k], str(k), p) for k, p in problems), key=lambda r: r.index)
@@ -62,7 +66,7 @@ def admit(state: State, wanted: Sequence[Resource], rules: Rules) -> Plan:
         ),
         admitted=tuple(sealed.values()),
         identities=numbers,
-        warnings=tuple(w for new in sealed.values() for w in warnings(after, new)),
+        warnings=tuple(warnings(after, sealed.values())),
     )
 
 
@@ -97,6 +101,10 @@ def _default(resource: Resource) -> Resource:
     if isinstance(resource, NetworkPolicy) and not resource.spec.policy_types:
         types = ("Ingress", "Egress") if resource.spec.egress else ("Ingress",)
         return replace(resource, spec=replace(resource.spec, policy_types=types))
+    if isinstance(resource, Service) and resource.spec.session_affinity == "ClientIP":
+        spec = resource.spec
+        config = spec.session_affinity_config or SessionAffinityConfig(client_ip=ClientIPConfig())
+        return replace(resource, spec=replace(spec, session_affinity_config=config))
     if isinstance(resource, Workload):
         return workloads.canonical(resource)
     return resource
@@ -108,7 +116,7 @@ def _service_addresses(state: State, drafts: Drafts, rules: Rules) -> list[tuple
     if not services:
         return []
     current = state.of(Service)
-    used = {a: key for key, s in current.items() for a in s.spec.cluster_ips}
+    used = {a: key for key, s in current.items() for a in s.spec.addresses}
     problems: list[tuple[Key, Problem]] = []
     asked: dict[Key, addresses.Request] = {}
     for key, service in services.items():
@@ -125,8 +133,10 @@ def _service_addresses(state: State, drafts: Drafts, rules: Rules) -> list[tuple
         filled = addresses.fill(services[key], wishes, rules.ranges, used)
         if isinstance(filled, Problem):
             problems.append((key, filled))
-        else:
-            drafts[key] = filled
+            continue
+        drafts[key] = filled
+        if filled.spec.headless:  # perhaps by what it was before, which its own check did not see
+            problems += [(key, p) for p in check(filled)]
     return problems
 
 

@@ -33,7 +33,7 @@ def stamp(old: Workload | None, new: Workload, identity: WorkloadIdentity, numbe
     )
     status = replace(new.status, identity=number, spiffe_id=identity.uri)
     if moved:
-        status = replace(status, ready=False, message="")
+        status = replace(status, ready=False, message="", unhealthy_ports=())
     return replace(new, status=status)
 
 

@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterator
 
 from aiohttp import WSMsgType, web
-from msgspec.structs import replace
 
-from controller import access
+from controller import access, readiness
 from controller.access import Caller
-from controller.admission import Plan, Write
+from controller.admission import Plan
 from controller.api.body import answer, parameters, read
 from controller.api.server import Route, caller_of
 from controller.api.streams import Streams
@@ -20,11 +19,10 @@ from controller.ca.issuer import Issuer
 from controller.distribution.channel import Channel, Channels
 from controller.distribution.feed import Feeds
 from controller.ledger import Ledger
+from controller.pace import Pace
 from controller.pulse import Pulse
 from controller.reports import Reports
-from controller.state import State
 from meshapi.errors import ForbiddenError, HopliteError
-from meshapi.resources import Key, Workload
 from meshapi.wire import BASE, CertificateRequest, NodeReport, Wire, WorkloadReport
 
 HEARTBEAT = 15.0  # seconds between websocket pings
@@ -60,6 +58,7 @@ class Nodes:
         self._channels = channels
         self._issuer = issuer
         self._streams = streams
+        self._pace = Pace(readiness.HEALTH_EVERY, readiness.HEALTH_BURST)
 
     def routes(self) -> Iterator[Route]:
         at = f"{BASE}/meshnodes/{{node}}"
@@ -85,11 +84,17 @@ class Nodes:
         seen = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self._reports.put(node, report, time.monotonic(), seen):
             self._reported.beat()
-        if report.component == "agent" and readiness(self._ledger.state, node, report.workloads):
-            await self._ledger.write(
-                lambda state: Plan(writes=tuple(readiness(state, node, report.workloads)))
-            )
+        if report.component == "agent":
+            await self._store(node, report.workloads)
         return answer(Accepted(self._ledger.state.revision))
+
+    async def _store(self, node: str, reports: tuple[WorkloadReport, ...]) -> None:
+        state = self._ledger.state
+        steady = readiness.steadied(state, node, reports, self._pace, time.monotonic())
+        if any(readiness.changes(state, node, steady)):
+            await self._ledger.write(
+                lambda newest: Plan(writes=tuple(readiness.changes(newest, node, steady)))
+            )
 
     async def _channel(self, request: web.Request) -> web.StreamResponse:
         node = request.match_info["node"]
@@ -114,21 +119,6 @@ class Nodes:
         message = await read(request, CertificateRequest)
         node = request.match_info["node"]
         return answer(self._issuer.issue(message.component, node, message.csr))
-
-
-def readiness(state: State, node: str, reports: tuple[WorkloadReport, ...]) -> list[Write]:
-    """What a node's word on its own workloads changes; others' workloads are not its business."""
-    writes = []
-    workloads = state.of(Workload)
-    for report in reports:
-        key = Key("Workload", report.namespace, report.name)
-        old = workloads.get(key)
-        if old is None or old.spec.node_name != node:
-            continue  # deleted or moved since the node looked
-        status = replace(old.status, ready=report.ready, message=report.message)
-        if status != old.status:
-            writes.append(Write(key, old, replace(old, status=status)))
-    return writes
 
 
 def _check_component(caller: Caller, stated: str) -> None:

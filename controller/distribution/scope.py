@@ -2,7 +2,8 @@
 
 A node without workloads needs only its own MeshNode. A node with workloads needs: Namespaces,
 Services, MeshNodes, its own Workloads whole, the others' without what only their own node uses,
-HTTPRoutes whose parent Service exists, and NetworkPolicies that select some workload.
+HTTPRoutes whose parent Service exists, TrafficPolicies with a Service that exists, policies that
+select some workload, and every Quarantine and BlockList.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from functools import cached_property
 import msgspec
 from msgspec.structs import replace
 
+from controller.selection import selects_some
 from controller.state import State
 from meshapi import codec
 from meshapi.resources import (
+    AuthorizationPolicy,
+    ClusterNetworkPolicy,
     HTTPRoute,
     Key,
     NetworkPolicy,
     Resource,
+    TrafficPolicy,
     Workload,
     key_of,
 )
@@ -50,8 +55,13 @@ _SOURCES = {
     "MeshNode": ("MeshNode",),
     "Service": ("Service",),
     "Workload": ("Workload",),
+    "BlockList": ("BlockList",),
+    "Quarantine": ("Quarantine",),
     "HTTPRoute": ("HTTPRoute", "Service"),
+    "TrafficPolicy": ("TrafficPolicy", "Service"),
     "NetworkPolicy": ("NetworkPolicy", "Workload"),
+    "ClusterNetworkPolicy": ("ClusterNetworkPolicy", "Namespace", "Workload"),
+    "AuthorizationPolicy": ("AuthorizationPolicy", "Workload"),
 }
 
 
@@ -147,14 +157,16 @@ def _common(state: State, kind: str) -> Iterator[tuple[Key, Resource]]:
     """Those objects of a kind that concern nodes with workloads."""
     for key, resource in state.kinds.get(kind, {}).items():
         meta = resource.metadata
+        wanted = True
         match resource:
             case HTTPRoute():
                 parents = resource.spec.parent_refs
                 wanted = any(state.service(meta.namespace, p.name) for p in parents)
-            case NetworkPolicy():
-                wanted = state.workloads.selected(meta.namespace, resource.spec.pod_selector)
-            case _:
-                wanted = True
+            case TrafficPolicy():
+                targets = resource.spec.target_refs
+                wanted = any(state.service(meta.namespace, t.name) for t in targets)
+            case NetworkPolicy() | ClusterNetworkPolicy() | AuthorizationPolicy():
+                wanted = selects_some(state, resource)
         if wanted:
             yield key, resource
 
@@ -162,25 +174,24 @@ def _common(state: State, kind: str) -> Iterator[tuple[Key, Resource]]:
 def _own(state: State, before: Scopes) -> dict[str, Frames]:
     own: dict[str, Frames] = {}
     for node, workloads in state.workloads.by_node.items():
-        former = before.own.get(node, {})
-        frames = _frames(((key_of(w), w) for w in workloads), former)
-        unchanged = len(frames) == len(former) and all(
-            former.get(k) is f for k, f in frames.items()
-        )
-        own[node] = former if unchanged else frames
+        own[node] = _frames(((key_of(w), w) for w in workloads), before.own.get(node, {}))
     return own
 
 
 def _frames(
     resources: Iterable[tuple[Key, Resource]], before: Frames, *, trimmed: bool = False
 ) -> Frames:
-    """A frame for each; that of an object which has not changed is the one it had."""
+    """A frame for each; that of an object which has not changed is the one it had.
+
+    If none has changed, the very mapping of before is given back.
+    """
     frames: dict[Key, Frame] = {}
     for key, resource in resources:
         former = before.get(key)
         same = former is not None and former.source is resource
         frames[key] = former if former is not None and same else Frame(resource, trimmed)
-    return frames
+    unchanged = len(frames) == len(before) and all(before.get(k) is f for k, f in frames.items())
+    return before if unchanged else frames
 
 
 def _trimmed(resource: Resource) -> Resource:

@@ -7,7 +7,7 @@ from l7proxy.state import Backend, Endpoint
 
 
 def load_assignment(backend: Backend) -> Json:
-    """Every ready workload of ``backend``; none means that Envoy answers 503."""
+    """Every workload of ``backend`` that takes connections; none means that Envoy answers 503."""
     return {
         "cluster_name": port_name(backend.ref),
         "endpoints": [{"lb_endpoints": [_lb_endpoint(e) for e in backend.endpoints]}],
@@ -20,7 +20,9 @@ def _lb_endpoint(endpoint: Endpoint) -> Json:
     value: Json = {"address": first}
     if others:
         value["additional_addresses"] = [{"address": other} for other in others]
-    return {"endpoint": value}
+    if endpoint.weight == 1:  # what Envoy takes for granted
+        return {"endpoint": value}
+    return {"endpoint": value, "load_balancing_weight": endpoint.weight}
 
 
 def _socket_address(address: str, port: int) -> Json:

@@ -168,6 +168,15 @@ def layer4_rule(action: str, rule: AuthorizationRule) -> AuthorizationRule | Non
     )
 
 
+def unconditional(rule: AuthorizationRule) -> bool:
+    """Whether the rule matches whatever comes."""
+    return (
+        not rule.when
+        and (not rule.from_ or any(f.source == Source() for f in rule.from_))
+        and (not rule.to or any(t.operation == Operation() for t in rule.to))
+    )
+
+
 def is_http_key(key: str) -> bool:
     """Whether a condition's key is an attribute that only an HTTP request has."""
     return any(key.startswith(k) if k.endswith("[") else key == k for k in HTTP_KEYS)

@@ -74,7 +74,8 @@ class ServiceSpec(SparsePart, frozen=True):
     @property
     def addresses(self) -> tuple[str, ...]:
         """The service's virtual addresses; none if it is headless."""
-        return () if self.headless else self.cluster_ips
+        single = (self.cluster_ip,) if self.cluster_ip else ()
+        return () if self.headless else self.cluster_ips or single
 
 
 class ServiceStatus(SparsePart, frozen=True):

@@ -118,7 +118,7 @@ def build(state: NodeState, desired: Desired, cgroups: dict[Name, tuple[int, int
             for a in (*n.spec.addresses, *n.spec.proxy_addresses)
         },
         services_by_address={
-            address_bytes(a): name for name, s in state.services.items() for a in s.spec.cluster_ips
+            address_bytes(a): name for name, s in state.services.items() for a in s.spec.addresses
         },
         hosts_by_port=by_port,
         services=desired.services,

@@ -152,6 +152,39 @@ def test_endpoints_follow_readiness(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_requests_follow_weight_and_health_of_workloads(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        first = workload("v1", "10.244.1.1", version="v1")
+        second = workload("also-v1", "10.244.1.2", version="v1")
+        second["spec"]["weight"] = 9
+        await in_force(world, world.controller.apply(first, second))
+        seen = collections.Counter([await answered_by(world) for _ in range(200)])
+        assert set(seen) == {"v1", "v2"}
+        assert seen["v2"] > 3 * seen["v1"]
+        second["status"]["unhealthyPorts"] = [8080]
+        await in_force(world, world.controller.apply(second))
+        assert {await answered_by(world) for _ in range(20)} == {"v1"}
+        first["spec"]["weight"] = 0
+        await in_force(world, world.controller.apply(first))
+        assert (await world.get("http://10.96.0.10/")).status == 503
+        second["status"]["unhealthyPorts"] = [9090]
+        await in_force(world, world.controller.apply(second))
+        assert await answered_by(world) == "v2"
+
+    play(tmp_path, scenario)
+
+
+def test_a_headless_service_is_not_redirected(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        headless = service("web", "None")
+        headless["spec"]["clusterIP"] = "None"
+        world.controller.apply(headless, route("other", "other", to(("web-v3", 1))))
+        await world.agent.ready_when("other:80")
+        assert await answered_by(world, "http://10.96.0.30/") == "v3"
+
+    play(tmp_path, scenario)
+
+
 def test_a_route_that_envoy_refuses_keeps_its_former_one_and_hurts_no_other(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         good = world.controller.revision

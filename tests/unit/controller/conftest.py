@@ -11,15 +11,10 @@ import pytest
 from controller.admission import Plan, Rules, admit
 from controller.state import State
 from meshapi import codec
-from meshapi.resources import Resource, key_of
+from meshapi.resources import KINDS, Resource, key_of
 from meshapi.wire import NodeReport
 
-_VERSIONS = {
-    "Namespace": "v1",
-    "Service": "v1",
-    "HTTPRoute": "gateway.networking.k8s.io/v1",
-    "NetworkPolicy": "networking.k8s.io/v1",
-}
+_KINDS = {kind.name: kind for kind in KINDS}
 _UIDS = itertools.count()
 
 
@@ -35,18 +30,18 @@ class Make:
 
     @staticmethod
     def resource(kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> Any:
-        spaced = {} if kind in ("Namespace", "MeshNode") else {"namespace": "shop"}
+        spaced = {"namespace": "shop"} if _KINDS[kind].namespaced else {}
         return codec.decode(
             {
-                "apiVersion": _VERSIONS.get(kind, "mesh.hoplite.io/v1alpha1"),
+                "apiVersion": _KINDS[kind].api_version,
                 "kind": kind,
                 "metadata": {"name": name, **spaced, **metadata},
                 "spec": spec,
             }
         )
 
-    def namespace(self, name: str = "shop") -> Any:
-        return self.resource("Namespace", name, {})
+    def namespace(self, name: str = "shop", **labels: str) -> Any:
+        return self.resource("Namespace", name, {}, labels=labels)
 
     def node(self, name: str, *addresses: str) -> Any:
         return self.resource("MeshNode", name, {"addresses": list(addresses)})
@@ -71,6 +66,25 @@ class Make:
 
     def policy(self, name: str, **labels: str) -> Any:
         return self.resource("NetworkPolicy", name, {"podSelector": {"matchLabels": labels}})
+
+    def cluster_policy(self, name: str, subject: dict[str, Any], **spec: Any) -> Any:
+        given = {"tier": "Admin", "priority": 1, "subject": subject, **spec}
+        return self.resource("ClusterNetworkPolicy", name, given)
+
+    def authorization(self, name: str, namespace: str = "shop", **labels: str) -> Any:
+        spec = {"selector": {"matchLabels": labels}} if labels else {}
+        return self.resource("AuthorizationPolicy", name, spec, namespace=namespace)
+
+    def traffic(self, name: str, *services: str, namespace: str = "shop") -> Any:
+        refs = [{"kind": "Service", "name": s} for s in services or (name,)]
+        spec = {"targetRefs": refs, "outlierDetection": {}}
+        return self.resource("TrafficPolicy", name, spec, namespace=namespace)
+
+    def quarantine(self, name: str, workload: str = "", **spec: Any) -> Any:
+        return self.resource("Quarantine", name, {"workload": workload or name, **spec})
+
+    def blocks(self, name: str, *cidrs: str) -> Any:
+        return self.resource("BlockList", name, {"cidrs": list(cidrs)})
 
     def plan(self, state: State, *wanted: Resource) -> Plan:
         return admit(state, wanted, self.rules)

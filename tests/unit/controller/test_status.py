@@ -108,6 +108,13 @@ def test_a_service_counts_its_ready_backends(make, mesh):
     up = replace(workload, status=replace(workload.status, ready=True))
     state = mesh.with_changes({key_of(up): up})
     assert ready(state, "web") == ("True", "BackendsReady", "1 of 2 backends ready")
+    sick = replace(up, status=replace(up.status, unhealthy_ports=(80,)))
+    state = mesh.with_changes({key_of(sick): sick})
+    assert ready(state, "web") == (
+        "False",
+        "NoReadyBackends",
+        "0 of 2 backends ready; 1 unhealthy or of weight 0",
+    )
     state = make.state(make.service("lonely"), make.service("none", selector={}), base=mesh)
     assert ready(state, "lonely")[1:] == ("NoBackends", "no workload matches its selector")
     assert ready(state, "none")[1:] == ("NoBackends", "the service has no selector")
@@ -118,6 +125,65 @@ def test_a_policy_that_selects_nobody_is_not_waited_for(make, mesh):
         conditions(mesh, Reports(), "NetworkPolicy", "nobody")["Programmed"].reason == "NotNeeded"
     )
     assert conditions(mesh, Reports(), "NetworkPolicy", "guard")["Programmed"].reason == "Pending"
+
+
+def computed(state, reports, kind, name, namespace="shop"):
+    shown = look(state, reports, NOW).show(state.get(Key(kind, namespace, name)))
+    return {c.type: (c.status, c.reason, c.message) for c in shown.status.conditions}
+
+
+def test_policies_of_every_kind_are_programmed_or_not_needed(make, mesh):
+    state = make.state(
+        make.cluster_policy("all", {"namespaces": {}}),
+        make.cluster_policy("nobody", {"namespaces": {"matchLabels": {"no": "body"}}}),
+        make.authorization("all"),
+        make.authorization("nobody", app="nobody"),
+        make.blocks("bad", "203.0.113.0/24"),
+        base=mesh,
+    )
+    reports = reported(make, n1=(state.revision, None), n2=(state.revision, None))
+    for kind, namespace in (("ClusterNetworkPolicy", ""), ("AuthorizationPolicy", "shop")):
+        there = computed(state, reports, kind, "all", namespace)
+        assert there["Programmed"] == ("True", "Programmed", "in force on 2 of 2 nodes")
+        nobody = computed(state, reports, kind, "nobody", namespace)
+        assert nobody["Programmed"] == ("Unknown", "NotNeeded", "it selects no workload")
+    assert computed(state, reports, "BlockList", "bad", "")["Programmed"][0] == "True"
+    assert computed(state, Reports(), "BlockList", "bad", "")["Programmed"][1] == "Pending"
+
+
+def test_a_traffic_policy_says_which_service_it_misses(make, mesh):
+    state = make.state(
+        make.traffic("web"),
+        make.traffic("half", "api", "nix"),
+        make.traffic("none", "nought"),
+        make.service("api"),
+        base=mesh,
+    )
+    reports = reported(make, n1=(state.revision, None), n2=(state.revision, None))
+    whole = computed(state, reports, "TrafficPolicy", "web")
+    assert (whole["ResolvedRefs"][0], whole["Programmed"][0]) == ("True", "True")
+    half = computed(state, reports, "TrafficPolicy", "half")
+    assert half["ResolvedRefs"] == (
+        "False",
+        "TargetNotFound",
+        "$.spec.targetRefs[1]: Service shop/nix does not exist",
+    )
+    assert half["Programmed"][0] == "True"
+    none = computed(state, reports, "TrafficPolicy", "none")
+    assert none["Programmed"] == ("Unknown", "NotNeeded", "none of its services exists")
+
+
+def test_a_quarantine_is_in_force_before_its_workload_exists(make, mesh):
+    state = make.state(make.quarantine("web-1"), make.quarantine("nix"), base=mesh)
+    reports = reported(make, n1=(state.revision, None), n2=(state.revision, None))
+    there, later = (computed(state, reports, "Quarantine", n) for n in ("web-1", "nix"))
+    assert there["ResolvedRefs"][0] == "True"
+    assert later["ResolvedRefs"][1:] == (
+        "WorkloadNotFound",
+        "$.spec.workload: Workload shop/nix does not exist",
+    )
+    assert there["Programmed"] == later["Programmed"]
+    assert there["Programmed"][0] == "True"
 
 
 def test_a_node_shows_what_it_reported(make, mesh):

@@ -165,3 +165,61 @@ def test_no_address_is_ever_shared_or_moves(make, steps):
         addresses = [a for s in state.of(Service).values() for a in s.spec.cluster_ips]
         assert len(addresses) == len(set(addresses))
         assert len(after.ip_families) == len(set(after.ip_families)) == len(after.cluster_ips)
+
+
+# -- headless --------------------------------------------------------------------------------------
+
+
+def headless(make, **more):
+    return make.service(clusterIP="None", **more)
+
+
+def test_a_headless_service_gets_no_address(make):
+    given_ = spec(make.state(headless(make)))
+    assert (given_.cluster_ip, given_.cluster_ips) == ("None", ("None",))
+    assert given_.ip_families == ("IPv4", "IPv6"), "its name may have addresses of both"
+    assert given_.headless
+    assert given_.addresses == ()
+
+
+def test_many_headless_services_do_not_collide(make):
+    state = make.state(headless(make), make.service("db", clusterIPs=["None"]))
+    assert spec(state, "db").cluster_ips == ("None",)
+    again = make.plan(state, headless(make))
+    assert again.writes == ()
+
+
+def test_a_headless_service_stays_one_when_nothing_is_said(make):
+    state = make.state(headless(make))
+    kept = spec(make.state(make.service(ports=[{"port": 81}]), base=state))
+    assert kept.cluster_ips == ("None",)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({}, {"clusterIP": "None"}, "$.spec.clusterIP: cannot become None (10.96."),
+        ({"clusterIP": "None"}, {"clusterIP": V4}, f"cannot become {V4} (None now)"),
+        ({"clusterIP": "None"}, {"clusterIPs": [V4]}, f"cannot become {V4} (None now)"),
+        (
+            {"clusterIP": "None"},
+            {"trafficDistribution": "PreferClose"},
+            "$.spec.trafficDistribution: a headless service has no address to balance",
+        ),
+        (
+            {"clusterIP": "None", "ipFamilies": ["IPv6"]},
+            {"ipFamilies": ["IPv4"]},
+            "the first family cannot change",
+        ),
+    ],
+)
+def test_a_service_cannot_begin_or_cease_to_be_headless(make, before, after, words):
+    state = make.state(make.service(**before))
+    assert words in refused(make, state, make.service(**after))
+
+
+def test_the_default_of_session_affinity_is_written(make):
+    state = make.state(make.service(sessionAffinity="ClientIP"))
+    assert spec(state).session_affinity_config.client_ip.timeout_seconds == 10_800
+    assert make.plan(state, make.service(sessionAffinity="ClientIP")).writes == ()
+    assert spec(make.state(make.service())).session_affinity_config is None

@@ -20,6 +20,15 @@ def mesh(make):
         make.route("orphan", "nix", "web"),
         make.policy("guard", app="web"),
         make.policy("nobody", app="nobody"),
+        make.traffic("web"),
+        make.traffic("orphan", "nix", "nought"),
+        make.quarantine("web-1"),
+        make.quarantine("not-there"),
+        make.blocks("bad", "203.0.113.0/24"),
+        make.cluster_policy("all", {"namespaces": {}}),
+        make.cluster_policy("none", {"namespaces": {"matchLabels": {"no": "body"}}}),
+        make.authorization("app", app="web"),
+        make.authorization("nobody", app="nobody"),
     )
 
 
@@ -34,12 +43,18 @@ def test_a_node_without_workloads_needs_itself_only(mesh):
 
 def test_a_node_with_workloads_needs_what_can_concern_it(mesh):
     assert names(scope(mesh, "n1")) == [
+        "AuthorizationPolicy/app",
+        "BlockList/bad",
+        "ClusterNetworkPolicy/all",
         "HTTPRoute/web",
         "MeshNode/idle",
         "MeshNode/n1",
         "Namespace/shop",
         "NetworkPolicy/guard",
+        "Quarantine/not-there",
+        "Quarantine/web-1",
         "Service/web",
+        "TrafficPolicy/web",
         "Workload/web-1",
         "Workload/web-2",
     ]
@@ -58,7 +73,7 @@ def test_an_object_is_rendered_once_for_all(make, mesh):
     first = scopes(mesh, Scopes())
     second = scopes(make.state(make.service("new"), base=mesh), first)
     for kind, frames in first.shared.items():
-        assert kind in {"Service", "HTTPRoute"} or second.shared[kind] is frames
+        assert kind == "Service" or second.shared[kind] is frames
         assert all(second.shared[kind][key] is frame for key, frame in frames.items())
     assert second.own is first.own
     assert changed(first, second) == [Key("Service", "shop", "new")]
@@ -72,36 +87,52 @@ operations = st.one_of(
     st.tuples(st.just("service"), st.sampled_from("ab"), st.just("")),
     st.tuples(st.just("route"), st.sampled_from("ab"), st.sampled_from("ab")),
     st.tuples(st.just("policy"), st.sampled_from("ab"), st.sampled_from("abc")),
+    st.tuples(st.just("cluster"), st.sampled_from("ab"), st.sampled_from("abc")),
+    st.tuples(st.just("cluster of"), st.sampled_from("ab"), st.sampled_from(["blue", "red"])),
+    st.tuples(st.just("authorization"), st.sampled_from("ab"), st.sampled_from("abc")),
+    st.tuples(st.just("root"), st.sampled_from("ab"), st.sampled_from("abc")),
+    st.tuples(st.just("traffic"), st.sampled_from("ab"), st.sampled_from("ab")),
+    st.tuples(st.just("quarantine"), st.sampled_from("ab"), st.sampled_from("ab")),
+    st.tuples(st.just("blocks"), st.sampled_from("ab"), st.just("")),
     st.tuples(st.just("node"), nodes, st.just("")),
     st.tuples(st.just("namespace"), st.sampled_from(["dev", "ops"]), st.just("")),
+    st.tuples(st.just("paint"), st.sampled_from(["blue", "red"]), st.just("")),
 )
-steps = st.lists(st.tuples(st.booleans(), operations, st.booleans()), max_size=25)
+steps = st.lists(st.tuples(st.booleans(), operations, st.booleans()), min_size=20, max_size=60)
 
 
-def wanted(make, operation):
-    match operation:
-        case "workload", name, node:
-            return make.workload(name, node, f"10.0.0.{ord(name)}")
-        case "service", name, _:
-            return make.service(name)
-        case "route", name, parent:
-            return make.route(name, parent, parent)
-        case "policy", name, app:
-            return make.policy(name, app=app)
-        case "node", name, _:
-            return make.node(name)
-        case "namespace", name, _:
-            return make.namespace(name)
+WANTED = {
+    "workload": lambda m, name, node: m.workload(name, node, f"10.0.0.{ord(name)}"),
+    "service": lambda m, name, _: m.service(name),
+    "route": lambda m, name, parent: m.route(name, parent, parent),
+    "policy": lambda m, name, app: m.policy(name, app=app),
+    "cluster": lambda m, name, app: m.cluster_policy(
+        name, {"pods": {"podSelector": {"matchLabels": {"app": app}}}}
+    ),
+    "cluster of": lambda m, name, team: m.cluster_policy(
+        name, {"namespaces": {"matchLabels": {"team": team}}}
+    ),
+    "authorization": lambda m, name, app: m.authorization(name, app=app),
+    "root": lambda m, name, app: m.authorization(name, "hoplite-system", app=app),
+    "traffic": lambda m, name, service: m.traffic(name, service),
+    "quarantine": lambda m, name, workload: m.quarantine(name, workload),
+    "blocks": lambda m, name, _: m.blocks(name, "203.0.113.0/24"),
+    "node": lambda m, name, _: m.node(name),
+    "namespace": lambda m, name, _: m.namespace(name),
+    "paint": lambda m, team, _: m.namespace(team=team),
+}
 
 
 @given(steps)
 @settings(max_examples=150, deadline=None)
 def test_deltas_lead_to_the_scope(make, steps):
-    state = make.state(make.node("n1"), make.node("n2"))
+    root = make.namespace("hoplite-system")
+    state = make.state(make.node("n1"), make.node("n2"), root)
     before, sent = Scopes(), {n: Scopes() for n in ("n1", "n2", "n3")}
     readers = {n: FeedReducer() for n in sent}
     for delete, operation, wake in [*steps, (False, ("service", "a", ""), True)]:
-        resource = wanted(make, operation)
+        kind, *about = operation
+        resource = WANTED[kind](make, *about)
         if delete:
             present = state.get(key_of(resource))
             state = make.deleted(state, resource) if present else state
