@@ -4,6 +4,13 @@
  * where workloads live are asked, not the innermost one.
  */
 
+/* Its policy class when it speaks from, or is reached at, this address. */
+static __always_inline u32 workload_class(const struct workload *workload,
+					  const struct address *address)
+{
+	return address_is4(address) ? workload->class4 : workload->class6;
+}
+
 /* The workload of the calling process; for hooks that run in its context. */
 static __always_inline struct workload *workload_current(const struct settings *cfg, u64 *cgroup)
 {
@@ -69,6 +76,7 @@ static __always_inline void peer_find(struct endpoint *at, bool from_host, bool 
 		out->identity = IDENTITY_NODE;
 		out->class = 0;
 		out->flags = END_LOCAL_NODE;
+		out->node = 0;
 		return;
 	}
 	found = peer_at(&at->address);
@@ -87,4 +95,5 @@ static __always_inline void peer_find(struct endpoint *at, bool from_host, bool 
 	out->identity = IDENTITY_WORLD;
 	out->class = class ? *class : 0;
 	out->flags = 0;
+	out->node = 0;
 }

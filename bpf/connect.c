@@ -34,54 +34,60 @@ static __always_inline void proxy_address(const struct settings *cfg, const stru
 	to->port = cfg->proxy_port;
 }
 
-/* Service → backend or proxy, then policy. Fills the flow; `to` becomes the actual destination. */
+/*
+ * Service → backend or proxy, then policy. Fills the flow; `to` becomes the actual destination. A
+ * backend that the flow names already is kept.
+ */
 static __always_inline int outbound_decide(const struct settings *cfg, const struct workload *from,
 					   struct endpoint *to, struct flow *flow)
 {
 	bool v4 = address_is4(&to->address);
 	struct service *service = service_at(to);
 	struct decision decision = {};
-	u8 allowed = VERDICT_ALLOW;
 
+	flow->source_class = v4 ? from->class4 : from->class6;
 	if (service && service->action == SERVICE_REDIRECT) {
 		flow->service = service->id;
 		flow->path = PATH_PROXY;
-		allowed = VERDICT_REDIRECT;
-		policy_outbound(cfg, from, service->class, service->flags, v4, to->protocol,
+		flow->destination_class = service->class;
+		policy_outbound(from, service->class, service->flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
 		proxy_address(cfg, from, to);
 	} else if (service) {
-		struct backend backend;
+		struct backend *backend = flow->backend ? backend_at(flow->backend) :
+							  service_pick(service, &flow->backend);
 
 		flow->service = service->id;
-		if (service_pick(service, &backend)) {
+		if (!backend) {
 			flow->reason = REASON_NO_BACKEND;
 			return -ECONNREFUSED;
 		}
-		to->address = backend.address;
-		to->port = backend.port;
-		flow->destination = backend.identity;
-		policy_outbound(cfg, from, backend.class, backend.flags, v4, to->protocol,
+		to->address = backend->address;
+		to->port = backend->port;
+		flow->destination = backend->identity;
+		flow->destination_class = backend->class;
+		policy_outbound(from, backend->class, backend->flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
 	} else {
 		struct peer peer = {};
 
 		peer_find(to, from->flags & END_HOST, true, &peer);
 		flow->destination = peer.identity;
+		flow->destination_class = peer.class;
 		if (peer.flags & END_VIP) {
 			flow->reason = REASON_SERVICE_PORT_UNKNOWN;
 			return -ECONNREFUSED;
 		}
-		policy_outbound(cfg, from, peer.class, peer.flags, v4, to->protocol,
+		policy_outbound(from, peer.class, peer.flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
 	}
 	flow->actual = to->address;
 	flow->actual_port = to->port;
 	flow->rule = decision.rule;
 	flow->reason = decision.reason;
-	if (decision.verdict != VERDICT_ALLOW)
+	if (!verdict_lets_through(decision.verdict))
 		return -EPERM;
-	flow->verdict = allowed;
+	flow->verdict = flow->path == PATH_PROXY ? VERDICT_REDIRECT : decision.verdict;
 	flow->translated = service ? 1 : 0;
 	return flow->translated;
 }
@@ -110,15 +116,6 @@ static __always_inline bool stays_inside(const struct workload *from, const stru
 	return !(from->flags & END_HOST) && address_is_loopback(&to->address);
 }
 
-/* The first datagram to a destination. */
-static __always_inline void datagrams_begin(struct datagram_key *key, struct flow *flow)
-{
-	flow->established = flow->started;
-	flow_opened(flow);
-	if (datagram_flow_put(key, flow))
-		loss(LOSS_FLOW);
-}
-
 static __always_inline int connect_track(u64 cookie, struct flow *flow)
 {
 	if (flow->protocol == IPPROTO_UDP) {
@@ -128,7 +125,7 @@ static __always_inline int connect_track(u64 cookie, struct flow *flow)
 			.port = flow->actual_port,
 		};
 
-		datagrams_begin(&key, flow);
+		exchange_begin(&key, flow);
 	}
 	if (!socket_flow_put(cookie, flow))
 		return 0;
@@ -157,9 +154,9 @@ static __always_inline int unenrolled_stage(const struct settings *cfg, struct e
 		return -ECONNREFUSED;
 	if (!peer || !(peer->flags & END_INGRESS) || peer->flags & (END_LOCAL | END_LOCAL_NODE))
 		return 0;
-	policy_outbound(cfg, &node, peer->class, peer->flags, address_is4(&to->address),
+	policy_outbound(&node, peer->class, peer->flags, address_is4(&to->address),
 			to->protocol, bpf_ntohs(to->port), &decision);
-	if (decision.verdict == VERDICT_ALLOW)
+	if (verdict_lets_through(decision.verdict))
 		return 0;
 	flow_begin(cfg, &node, 0, to, hook, &flow);
 	flow.destination = peer->identity;

@@ -4,50 +4,42 @@
  * and getpeername() show the address that the application dialled.
  */
 
-/* The backend that this socket was given for `to` before, while the service has not changed. */
-static __always_inline bool session_resume(u64 cookie, struct endpoint *to, struct session *out)
+/* The backend that this socket was given for `to` before, while the service still has it. */
+static __always_inline struct backend *session_resume(u64 cookie, struct endpoint *to, u32 *id)
 {
 	struct datagram_key key = { .cookie = cookie, .remote = to->address, .port = to->port };
 	struct service *service = service_at(to);
 	struct session *found;
 
 	if (!service || service->action != SERVICE_LB)
-		return false;
+		return NULL;
 	found = session_at(&key);
-	if (!found || found->service_epoch != service->epoch)
-		return false;
-	*out = *found;
-	return true;
+	if (!found || found->service != service->id)
+		return NULL;
+	*id = found->backend;
+	return backend_at(found->backend);
 }
 
-static __always_inline void session_remember(u64 cookie, const struct endpoint *dialled,
-					     const struct endpoint *actual)
+static __always_inline void session_remember(u64 cookie, const struct flow *flow)
 {
 	struct datagram_key key = {
 		.cookie = cookie,
-		.remote = dialled->address,
-		.port = dialled->port,
+		.remote = flow->dialled,
+		.port = flow->dialled_port,
 	};
-	struct endpoint at = *dialled;
-	struct service *service = service_at(&at);
-	struct session session = {};
+	struct session session = { .service = flow->service, .backend = flow->backend };
 
-	if (!service)
-		return;
-	session.backend.address = actual->address;
-	session.backend.port = actual->port;
-	session.service_epoch = service->epoch;
 	session_put(&key, &session);
 }
 
 static __always_inline int sendmsg_stage(struct bpf_sock_addr *ctx, struct endpoint *to)
 {
 	struct settings *cfg = settings_get();
-	struct endpoint dialled = *to;
 	struct datagram_key key = {};
-	struct session session;
+	struct backend *backend;
 	struct workload *from;
 	struct flow flow = {}, *known;
+	u32 resumed = 0;
 	u64 cgroup;
 	int result;
 
@@ -59,22 +51,19 @@ static __always_inline int sendmsg_stage(struct bpf_sock_addr *ctx, struct endpo
 	if (stays_inside(from, to))
 		return 0;
 	key.cookie = bpf_get_socket_cookie(ctx);
-	if (session_resume(key.cookie, to, &session)) {
-		key.remote = session.backend.address;
-		key.port = session.backend.port;
-		result = 1;
-	} else {
-		key.remote = to->address;
-		key.port = to->port;
-		result = 0;
-	}
+	backend = session_resume(key.cookie, to, &resumed);
+	key.remote = backend ? backend->address : to->address;
+	key.port = backend ? backend->port : to->port;
 	known = datagram_flow(&key);
-	if (known && known->epoch == cfg->policy_epoch && known->verdict == VERDICT_ALLOW) {
+	if (known) {
+		if (exchange_check(cfg, from, &key, known, HOOK_SENDMSG))
+			return -EPERM;
 		to->address = key.remote;
 		to->port = key.port;
-		return result;
+		return backend ? 1 : 0;
 	}
 	flow_begin(cfg, from, cgroup, to, HOOK_SENDMSG, &flow);
+	flow.backend = backend ? resumed : 0;
 	result = outbound_decide(cfg, from, to, &flow);
 	if (result < 0) {
 		flow_denied(&flow, key.cookie);
@@ -82,10 +71,10 @@ static __always_inline int sendmsg_stage(struct bpf_sock_addr *ctx, struct endpo
 	}
 	key.remote = to->address;
 	key.port = to->port;
-	datagrams_begin(&key, &flow);
+	exchange_begin(&key, &flow);
 	socket_flow_put(key.cookie, &flow);	/* so that its end is seen when the socket closes */
 	if (result > 0)
-		session_remember(key.cookie, &dialled, to);
+		session_remember(key.cookie, &flow);
 	return result;
 }
 

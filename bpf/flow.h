@@ -9,6 +9,8 @@ static __always_inline struct counters *flow_counters(const struct flow *flow)
 		.source = flow->source,
 		.destination = flow->destination,
 		.service = flow->service,
+		.rule = flow->verdict == VERDICT_DENY || flow->reason == REASON_WOULD_DENY ?
+				flow->rule : 0,
 		.port = bpf_ntohs(flow->dialled_port),
 		.protocol = flow->protocol,
 		.direction = flow->direction,
@@ -92,4 +94,13 @@ static __always_inline void flow_released(const struct flow *flow, u64 cookie, u
 		return;
 	flow_event(flow, event, bpf_ktime_get_ns(), cookie, state);
 	event_submit(event);
+}
+
+/* A refused packet of something that was told of before. */
+static __always_inline void flow_refused_again(const struct flow *flow)
+{
+	struct counters *counters = flow_counters(flow);
+
+	if (counters)
+		__sync_fetch_and_add(&counters->refused_packets, 1);
 }

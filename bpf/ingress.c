@@ -120,6 +120,8 @@ static __always_inline void inbound_flow(const struct settings *cfg, const struc
 	flow->actual_port = packet->remote_port;
 	flow->source = from->identity;
 	flow->destination = to->identity;
+	flow->source_class = from->class;
+	flow->destination_class = workload_class(to, &packet->local);
 	flow->rule = decision->rule;
 	flow->epoch = cfg->policy_epoch;
 	flow->protocol = packet->protocol;
@@ -130,9 +132,8 @@ static __always_inline void inbound_flow(const struct settings *cfg, const struc
 	flow->hook = HOOK_INGRESS;
 }
 
-static __always_inline void inbound_decide(const struct settings *cfg, const struct workload *to,
-					   const struct packet *packet, struct peer *from,
-					   struct decision *decision)
+static __always_inline void inbound_decide(const struct workload *to, const struct packet *packet,
+					   struct peer *from, struct decision *decision)
 {
 	struct endpoint at = {
 		.address = packet->remote,
@@ -141,7 +142,7 @@ static __always_inline void inbound_decide(const struct settings *cfg, const str
 	};
 
 	peer_find(&at, to->flags & END_HOST, false, from);
-	policy_inbound(cfg, to, from, address_is4(&packet->remote), packet->protocol,
+	policy_inbound(to, from, address_is4(&packet->remote), packet->protocol,
 		       bpf_ntohs(packet->local_port), decision);
 }
 
@@ -155,15 +156,11 @@ static __always_inline int inbound_refuse(const struct flow *flow, const struct 
 		.local_port = packet->local_port,
 		.sequence = packet->sequence,
 	};
-	struct counters *counters;
 
-	if (!refused_note(&key, flow->started)) {
+	if (refused_note(&key, flow->started))
+		flow_refused_again(flow);
+	else
 		flow_denied(flow, cookie);
-		return -EPERM;
-	}
-	counters = flow_counters(flow);
-	if (counters)
-		__sync_fetch_and_add(&counters->refused_packets, 1);
 	return -EPERM;
 }
 
@@ -173,8 +170,8 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 	struct decision decision = {};
 	struct peer from = {};
 
-	inbound_decide(cfg, to, packet, &from, &decision);
-	if (decision.verdict != VERDICT_ALLOW) {
+	inbound_decide(to, packet, &from, &decision);
+	if (!verdict_lets_through(decision.verdict)) {
 		struct flow flow = {};
 
 		inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
@@ -190,6 +187,8 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 		.cgroup = cgroup,
 		.source = from.identity,
 		.destination = to->identity,
+		.source_class = from.class,
+		.destination_class = workload_class(to, &packet->local),
 		.rule = decision.rule,
 		.verdict = decision.verdict,
 		.reason = decision.reason,
@@ -198,16 +197,6 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 
 	accepting_put(&key, &value);
 	return 0;
-}
-
-static __always_inline void datagram_count(struct flow *flow, u32 payload, bool inbound)
-{
-	struct counters *counters = flow_counters(flow);
-
-	flow->established = bpf_ktime_get_ns();
-	__sync_fetch_and_add(inbound ? &flow->received : &flow->sent, payload);
-	if (counters)
-		__sync_fetch_and_add(inbound ? &counters->received : &counters->sent, payload);
 }
 
 static __always_inline int datagram_stage(const struct settings *cfg, const struct workload *to,
@@ -223,20 +212,15 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 	struct counters *counters;
 	struct peer from = {};
 
-	if (known && (known->direction == DIRECTION_OUTBOUND || known->epoch == cfg->policy_epoch)) {
-		datagram_count(known, packet->payload, true);
+	if (known) {
+		if (exchange_check(cfg, to, &key, known, HOOK_INGRESS))
+			return -EPERM;
+		exchange_count(known, packet->payload, true);
 		return 0;
 	}
-	inbound_decide(cfg, to, packet, &from, &decision);
-	if (known && decision.verdict == VERDICT_ALLOW) {
-		known->epoch = cfg->policy_epoch;
-		known->rule = decision.rule;
-		known->reason = decision.reason;
-		datagram_count(known, packet->payload, true);
-		return 0;
-	}
+	inbound_decide(to, packet, &from, &decision);
 	inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
-	if (decision.verdict != VERDICT_ALLOW)
+	if (!verdict_lets_through(decision.verdict))
 		return inbound_refuse(&flow, packet, cookie);
 	flow.received = packet->payload;
 	counters = flow_counters(&flow);
@@ -289,21 +273,56 @@ int mesh_ingress(struct __sk_buff *skb)
 	return ingress_stage(skb) ? 0 : 1;
 }
 
-/* Outgoing datagrams are counted; everything else was decided before it came here. */
-int mesh_egress(struct __sk_buff *skb)
+/*
+ * The exchange that an outgoing datagram belongs to. That of a connected socket may have been quiet
+ * for so long that it is not known any more; then it begins anew from what connect() decided.
+ */
+static __always_inline struct flow *outgoing_exchange(struct datagram_key *key)
 {
+	struct flow *known = datagram_flow(key), *connected, again;
+
+	if (known)
+		return known;
+	connected = socket_flow(key->cookie);
+	if (!connected || connected->protocol != IPPROTO_UDP || connected->actual_port != key->port ||
+	    !address_same(&connected->actual, &key->remote))
+		return NULL;
+	again = *connected;
+	again.started = bpf_ktime_get_ns();
+	exchange_begin(key, &again);
+	return datagram_flow(key);
+}
+
+/* Outgoing datagrams; a connected socket's pass no other hook. */
+static __always_inline int egress_stage(struct __sk_buff *skb)
+{
+	struct settings *cfg = settings_get();
 	struct packet packet = {};
 	struct datagram_key key = {};
-	struct flow *flow;
+	struct workload *from;
+	struct flow *known;
+	u64 cgroup;
 
-	if (tcp_established(skb) || packet_parse(skb, false, &packet) ||
-	    packet.protocol != IPPROTO_UDP)
-		return 1;
+	if (!cfg || packet_parse(skb, false, &packet) || packet.protocol != IPPROTO_UDP)
+		return 0;
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.remote = packet.remote;
 	key.port = packet.remote_port;
-	flow = datagram_flow(&key);
-	if (flow)
-		datagram_count(flow, packet.payload, false);
-	return 1;
+	known = outgoing_exchange(&key);
+	if (!known)
+		return 0;
+	if (known->epoch != cfg->policy_epoch || !verdict_lets_through(known->verdict)) {
+		from = workload_of_packet(cfg, skb, &cgroup);
+		if (from && exchange_check(cfg, from, &key, known, HOOK_EGRESS))
+			return -EPERM;
+	}
+	exchange_count(known, packet.payload, false);
+	return 0;
+}
+
+int mesh_egress(struct __sk_buff *skb)
+{
+	if (tcp_established(skb))
+		return 1;
+	return egress_stage(skb) ? 0 : 1;
 }

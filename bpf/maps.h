@@ -46,8 +46,12 @@ BPF_TABLE_PINNED("hash", struct endpoint, struct service, services, SIZE_service
 		 BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED("hash", struct slot_key, struct slot, slots, SIZE_slots, PIN_slots,
 		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", u32, struct backend, backends, SIZE_backends, PIN_backends,
+		 BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED("hash", struct policy_key, struct decision, policy, SIZE_policy, PIN_policy,
 		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lpm_trie", struct port_rule_key, struct decision, port_rules, SIZE_port_rules,
+		 PIN_port_rules, BPF_F_NO_PREALLOC);
 
 BPF_TABLE_PINNED("hash", u64, struct flow, sockets, SIZE_sockets, PIN_sockets);
 BPF_TABLE_PINNED("hash", struct datagram_key, struct flow, datagrams, SIZE_datagrams,
@@ -103,9 +107,19 @@ static __always_inline struct slot *slot_at(struct slot_key *key)
 	return slots.lookup(key);
 }
 
+static __always_inline struct backend *backend_at(u32 id)
+{
+	return backends.lookup(&id);
+}
+
 static __always_inline struct decision *decision_for(struct policy_key *key)
 {
 	return policy.lookup(key);
+}
+
+static __always_inline struct decision *port_rule_for(struct port_rule_key *key)
+{
+	return port_rules.lookup(key);
 }
 
 static __always_inline struct flow *socket_flow(u64 cookie)

@@ -16,6 +16,7 @@
 #include "service.h"	/* service -> backend */
 #include "policy.h"	/* verdict */
 #include "flow.h"	/* aggregate and events */
+#include "exchange.h"	/* UDP: a socket and one peer */
 
 #include "connect.c"	/* mesh_connect4, mesh_connect6 */
 #include "datagram.c"	/* mesh_sendmsg4/6, mesh_recvmsg4/6 */

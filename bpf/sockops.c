@@ -110,6 +110,8 @@ static __always_inline void tcp_accepted(struct bpf_sock_ops *ops)
 	flow.actual_port = key.remote_port;
 	flow.source = known->source;
 	flow.destination = known->destination;
+	flow.source_class = known->source_class;
+	flow.destination_class = known->destination_class;
 	flow.rule = known->rule;
 	flow.protocol = IPPROTO_TCP;
 	flow.direction = DIRECTION_INBOUND;

@@ -27,11 +27,11 @@ struct settings {
 	__u64 host_netns;		/* cookie of the node's own network namespace */
 	__be16 proxy_port;
 	__u16 flags;			/* SETTINGS_* */
-	__u32 port_lengths;		/* bit n: some policy entry covers a port prefix of n bits */
 	__u32 policy_epoch;		/* changes with every change of policy */
 	__u32 node_class4;		/* policy class of this node's own processes */
 	__u32 node_class6;
 	__u8 levels[4];			/* cgroup levels at which workloads live, 0 ends the list */
+	__u32 pad;
 };
 
 #define SETTINGS_L7		1	/* some service is redirected to the node proxy */
@@ -49,6 +49,7 @@ struct peer {
 	__u32 identity;
 	__u32 class;
 	__u32 flags;			/* END_* */
+	__u32 node;			/* whose node's it is; 0 = no node's */
 };
 
 #define END_EGRESS		1	/* some policy restricts what it may reach */
@@ -59,6 +60,7 @@ struct peer {
 #define END_PROXY		32	/* the source address of a node proxy */
 #define END_VIP			64	/* a service's virtual address */
 #define END_LOCAL		128	/* a workload on this node */
+#define END_QUARANTINED		256	/* cut off, from its own node too */
 
 /* blocks[prefix]: policy class of addresses outside the mesh. */
 struct block_key {
@@ -79,6 +81,10 @@ struct service {
 #define SERVICE_LB		0
 #define SERVICE_REDIRECT	1
 
+/*
+ * backends[id]: an address and port actually dialled. The id stands for one backend of one service
+ * port, so that an entry is there for just as long as the backend belongs to the service.
+ */
 struct backend {
 	struct address address;
 	__be16 port;
@@ -90,7 +96,7 @@ struct backend {
 /*
  * slots[service, epoch, slot]: an alias table (Walker 1974, Vose 1991): slot i is drawn with equal
  * chance, then `first` with probability threshold / 2^32, otherwise `second`. Exact weights, one
- * lookup, whatever the number of backends.
+ * look-up, whatever the number of backends.
  */
 struct slot_key {
 	__u32 service;
@@ -99,29 +105,48 @@ struct slot_key {
 };
 
 struct slot {
-	struct backend first;
-	struct backend second;
+	__u32 first;			/* ids of backends */
+	__u32 second;
 	__u32 threshold;
 };
 
 /*
- * policy[source class, destination class, protocol, port prefix]: the verdict for a pair of
- * classes. The longest port prefix that is there decides; length 0 is the pair's default.
+ * policy[source class, destination class]: what was decided for a pair of classes that some rule
+ * singles out. For all other pairs the two ends' defaults hold: [source, CLASS_ANY] for what it may
+ * reach, [CLASS_ANY, destination] for who may reach it.
  */
 struct policy_key {
 	__u32 source;
 	__u32 destination;
-	__u16 port;			/* host order, low bits cleared to the length */
-	__u8 protocol;
-	__u8 length;
 };
+
+#define CLASS_ANY		0xffffffff
 
 struct decision {
 	__u32 rule;			/* the agent's number for the rule that decided */
+	__u32 ports;			/* not 0: it depends on the port, see port_rules */
 	__u8 verdict;
 	__u8 reason;
-	__u16 pad;
+	__u8 flags;			/* DECISION_* */
+	__u8 pad;
 };
+
+#define DECISION_STRICT		1	/* only for a caller whose identity is authenticated */
+
+/*
+ * port_rules[list, protocol, port prefix]: decisions that depend on the port, one list for all the
+ * pairs that have the same. The longest prefix decides; a list covers every protocol and port.
+ */
+struct port_rule_key {
+	__u32 bits;
+	__u32 list;
+	__u8 protocol;			/* PORT_RULES_OTHER for all but TCP and UDP */
+	__u8 pad;
+	__be16 port;
+};
+
+#define PORT_RULE_BITS		64
+#define PORT_RULES_OTHER	0
 
 /* sockets[cookie] and datagrams[cookie, remote]: a connection while it lives. */
 struct flow {
@@ -136,7 +161,10 @@ struct flow {
 	__be16 actual_port;
 	__u32 source;			/* identities */
 	__u32 destination;
+	__u32 source_class;
+	__u32 destination_class;
 	__u32 service;
+	__u32 backend;
 	__u32 rule;
 	__u32 epoch;			/* policy_epoch under which the verdict was made */
 	__u8 protocol;
@@ -146,7 +174,7 @@ struct flow {
 	__u8 path;
 	__u8 hook;
 	__u8 translated;		/* dialled and actual differ */
-	__u8 pad;
+	__u8 pad[5];
 };
 
 struct datagram_key {
@@ -158,8 +186,8 @@ struct datagram_key {
 
 /* sessions[cookie, dialled]: the backend that a UDP socket was given for a virtual address. */
 struct session {
-	struct backend backend;
-	__u32 service_epoch;
+	__u32 service;
+	__u32 backend;
 };
 
 /* accepting[tuple]: what was found out at the SYN, for when the connection is established. */
@@ -174,6 +202,8 @@ struct accepting {
 	__u64 cgroup;
 	__u32 source;
 	__u32 destination;
+	__u32 source_class;
+	__u32 destination_class;
 	__u32 rule;
 	__u8 verdict;
 	__u8 reason;
@@ -209,6 +239,7 @@ struct pair {
 	__u32 source;
 	__u32 destination;
 	__u32 service;
+	__u32 rule;			/* of a refusal or would-be refusal, otherwise 0 */
 	__u16 port;			/* as dialled, host order */
 	__u8 protocol;
 	__u8 direction;

@@ -54,6 +54,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     state: Literal["open", "closed", "failed", "denied"]
     service: FlowService | None = None
     policy: str = ""
+    policy_kind: str = ""
     rule: str = ""
     hook: str = ""
     bytes_sent: int = 0

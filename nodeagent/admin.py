@@ -14,7 +14,8 @@ from meshapi.errors import HopliteError, InvalidError
 from meshapi.flowfilter import query_from
 from nodeagent import layout
 from nodeagent.datapath.libbpf import KernelMap
-from nodeagent.desired.build import MAPS
+from nodeagent.desired.plan import MAPS
+from nodeagent.policy.members import canonical
 from nodeagent.reconcile import Reconciler
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.metrics import AgentMetrics
@@ -72,21 +73,13 @@ class Admin:
     async def _config_dump(self, _: web.Request) -> web.Response:
         """The objects in this node's scope and what has become of them, sorted."""
         state = self._reconciler.state
-        held = self._reconciler.held
-        objects = [
-            *state.namespaces.values(),
-            *state.nodes.values(),
-            *state.services.values(),
-            *state.workloads.values(),
-            *state.policies,
-            *state.routes,
-        ]
+        compiler = self._reconciler.compiler
         dump: dict[str, Any] = {
             "node": state.node,
             "revision": state.revision,
             "inForce": msgspec.to_builtins(self._reconciler.in_force),
             "objects": sorted(
-                (encode(o) for o in objects),
+                (encode(o) for o in state.objects()),
                 key=lambda o: (
                     o["kind"],
                     o["metadata"].get("namespace", ""),
@@ -94,19 +87,17 @@ class Admin:
                 ),
             ),
         }
-        if held is not None:
-            dump["services"] = {
-                str(number): "/".join(map(str, name))
-                for number, name in sorted(held.desired.services.items())
-            }
-            dump["rules"] = {
-                str(number): f"{rule.policy} {rule.text}"
-                for number, rule in sorted(held.desired.rules.items())
-            }
-            dump["classes"] = {
-                str(number): msgspec.to_builtins(what)
-                for number, what in sorted(held.desired.classes.items())
-            }
+        dump["services"] = {
+            str(number): "/".join(map(str, name))
+            for number, name in sorted(compiler.services.items())
+        }
+        dump["rules"] = {
+            str(number): f"{rule.kind} {rule.policy} {rule.text}"
+            for number, rule in sorted(compiler.rules.items())
+        }
+        dump["classes"] = {
+            str(number): canonical(what) for number, what in sorted(compiler.classes.items())
+        }
         return _json(dump)
 
     async def _maps(self, _: web.Request) -> web.Response:

@@ -1,20 +1,25 @@
 """The last state this node was given, on disk: in force again before the controller is reached.
 
-A file of feed lines, written whole and renamed into place, so that it is either the former revision
-or the new one.
+A file of feed lines. Changes are appended, each revision's closed by its REVISION line, so that
+what a crash cut short is not read; when they outgrow the state itself the file is written anew and
+renamed into place.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from meshapi.codec import encode
 from meshapi.errors import HopliteError
+from meshapi.resources import Key
 from meshapi.watch import FeedReducer, Snapshot
 from meshapi.wire import FeedFrame
+
+_LEAST_ROOM = 1 << 20  # bytes of changes before the file is written anew
 
 
 class FeedStore:
@@ -22,25 +27,26 @@ class FeedStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._revision: int | None = None  # of what is on disk, as far as this process wrote it
+        self._room = 0  # bytes that may still be appended
 
     def save(self, snapshot: Snapshot) -> None:
-        """Replace the stored state; it is on disk when this returns."""
-        frames = [FeedFrame(type="RESET", mesh=snapshot.mesh)]
-        frames += [FeedFrame(type="PUT", object=encode(o)) for o in snapshot.objects.values()]
-        frames.append(FeedFrame(type="REVISION", revision=snapshot.revision))
-        unfinished = self._path.with_suffix(".new")
-        with unfinished.open("wb") as file:
-            file.writelines(msgspec.json.encode(frame) + b"\n" for frame in frames)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self._path)
+        """Store a revision; it is on disk when this returns."""
+        if snapshot.revision == self._revision and not snapshot.changed:
+            return
+        if self._revision is None or snapshot.changed is None:
+            self._rewrite(snapshot)
+        else:
+            self._append(_lines(_changes(snapshot, snapshot.changed)), snapshot)
 
     def load(self) -> Snapshot | None:
         """The stored state, or None if there is none; one that cannot be read is a refusal."""
         try:
-            lines = self._path.read_bytes().splitlines()
+            lines = self._path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return None
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()  # cut short
         reducer = FeedReducer()
         snapshot = None
         try:
@@ -53,3 +59,49 @@ class FeedStore:
                 fix="remove the file; the controller sends everything again",
             ) from error
         return snapshot
+
+    def _append(self, lines: bytes, snapshot: Snapshot) -> None:
+        if len(lines) > self._room:
+            self._rewrite(snapshot)
+            return
+        self._revision = None  # until it is whole
+        with self._path.open("ab") as file:
+            _write(file.fileno(), lines)
+        self._room -= len(lines)
+        self._revision = snapshot.revision
+
+    def _rewrite(self, snapshot: Snapshot) -> None:
+        self._revision = None
+        unfinished = self._path.with_suffix(".new")
+        text = _lines(_whole(snapshot))
+        with unfinished.open("wb") as file:
+            _write(file.fileno(), text)
+        unfinished.replace(self._path)
+        self._room = max(len(text), _LEAST_ROOM)
+        self._revision = snapshot.revision
+
+
+def _whole(snapshot: Snapshot) -> Iterator[FeedFrame]:
+    yield FeedFrame(type="RESET", mesh=snapshot.mesh)
+    yield from _changes(snapshot, snapshot.objects)
+
+
+def _changes(snapshot: Snapshot, keys: Iterable[Key]) -> Iterator[FeedFrame]:
+    for key in keys:
+        resource = snapshot.objects.get(key)
+        if resource is not None:
+            yield FeedFrame(type="PUT", object=encode(resource))
+        else:
+            yield FeedFrame(type="DELETE", kind=key.kind, namespace=key.namespace, name=key.name)
+    yield FeedFrame(type="REVISION", revision=snapshot.revision)
+
+
+def _lines(frames: Iterable[FeedFrame]) -> bytes:
+    return b"".join(msgspec.json.encode(frame) + b"\n" for frame in frames)
+
+
+def _write(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.fsync(fd)

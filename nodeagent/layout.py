@@ -27,6 +27,7 @@ class End(IntFlag):
     PROXY = 32
     VIP = 64
     LOCAL = 128
+    QUARANTINED = 256
 
 
 SETTINGS_L7 = 1
@@ -36,24 +37,30 @@ STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
 LOSSES = ("event", "pair", "flow", "origin")
 PROTOCOLS = {"TCP": 6, "UDP": 17}
 PROTOCOL_NAMES = {6: "TCP", 17: "UDP"}
+PORT_RULES_OTHER = 0  # stands for every other protocol
+CLASS_ANY = 0xFFFFFFFF
+DECISION_STRICT = 1
 
 # name -> (struct format, names of the packed values); "16s" is an address, ">"-order ports are
 # packed as two bytes ("2s") so that one native format serves the whole structure.
 ADDRESS = struct.Struct("16s")
 ENDPOINT = struct.Struct("=16s2sBx")
-SETTINGS = struct.Struct("=16s16sQ2sHIIII4s")
+SETTINGS = struct.Struct("=16s16sQ2sHIII4s4x")
+SETTINGS_EPOCH = 5  # where policy_epoch is among the packed values
 WORKLOAD = struct.Struct("=IIII")
-PEER = struct.Struct("=III")
+PEER = struct.Struct("=IIII")
 BLOCK_KEY = struct.Struct("=I16s")
 SERVICE = struct.Struct("=IIIIII")
 BACKEND = struct.Struct("=16s2sHII")
 SLOT_KEY = struct.Struct("=III")
-SLOT = struct.Struct("=28s28sI")
-POLICY_KEY = struct.Struct("=IIHBB")
-DECISION = struct.Struct("=IBBxx")
-FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIBBBBBBBx")
+SLOT = struct.Struct("=III")
+BACKEND_KEY = struct.Struct("=I")
+POLICY_KEY = struct.Struct("=II")
+DECISION = struct.Struct("=IIBBBx")
+PORT_RULE_KEY = struct.Struct("=IIBx2s")
+FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBB5x")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
-PAIR = struct.Struct("=IIIHBBBBBx")
+PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
 EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBx")
 
@@ -108,7 +115,10 @@ class DatagramFlow(NamedTuple):
     actual_port: bytes
     source: int
     destination: int
+    source_class: int
+    destination_class: int
     service: int
+    backend: int
     rule: int
     epoch: int
     protocol: int
@@ -126,6 +136,7 @@ class Pair(NamedTuple):
     source: int
     destination: int
     service: int
+    rule: int
     port: int
     protocol: int
     direction: int
@@ -147,6 +158,8 @@ class Counters(NamedTuple):
     refused_packets: int
 
 
+_DECISION_FIELDS = ("rule", "ports", "verdict", "reason", "strict")
+
 # What the admin API shows of each map: field names, in the order of the packed values.
 MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     "workloads": {
@@ -155,11 +168,11 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     },
     "peers": {
         "key": (ADDRESS, ("address",)),
-        "value": (PEER, ("identity", "class", "flags")),
+        "value": (PEER, ("identity", "class", "flags", "node")),
     },
     "listeners": {
         "key": (ENDPOINT, ("address", "port", "protocol")),
-        "value": (PEER, ("identity", "class", "flags")),
+        "value": (PEER, ("identity", "class", "flags", "node")),
     },
     "blocks": {
         "key": (BLOCK_KEY, ("bits", "address")),
@@ -173,17 +186,23 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
         "key": (SLOT_KEY, ("service", "epoch", "slot")),
         "value": (SLOT, ("first", "second", "threshold")),
     },
+    "backends": {
+        "key": (BACKEND_KEY, ("id",)),
+        "value": (BACKEND, ("address", "port", "flags", "identity", "class")),
+    },
     "policy": {
-        "key": (POLICY_KEY, ("source", "destination", "port", "protocol", "length")),
-        "value": (DECISION, ("rule", "verdict", "reason")),
+        "key": (POLICY_KEY, ("source", "destination")),
+        "value": (DECISION, _DECISION_FIELDS),
+    },
+    "port_rules": {
+        "key": (PORT_RULE_KEY, ("bits", "list", "protocol", "port")),
+        "value": (DECISION, _DECISION_FIELDS),
     },
     "pairs": {
         "key": (PAIR, Pair._fields),
         "value": (COUNTERS, Counters._fields),
     },
 }
-
-_BACKEND_FIELDS = ("address", "port", "flags", "identity", "class")
 
 
 def describe(name: str, part: str, raw: bytes) -> dict[str, object]:
@@ -200,19 +219,26 @@ def _shown(field: str, value: object) -> object:
     return _SHOWN[field](value) if field in _SHOWN else value
 
 
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
 def address_bytes(text: str) -> bytes:
-    """16 bytes in network order, IPv4 as ::ffff:a.b.c.d."""
-    address = ipaddress.ip_address(text)
-    if address.version == 4:
-        return b"\0" * 10 + b"\xff\xff" + address.packed
-    return address.packed
+    """16 bytes in network order, IPv4 as ::ffff:a.b.c.d. ``text`` has been checked."""
+    if ":" in text:
+        return ipaddress.IPv6Address(text).packed
+    return _MAPPED + bytes(map(int, text.split(".")))
+
+
+def version_of(text: str) -> int:
+    """The IP version of an address that has been checked."""
+    return 6 if ":" in text else 4
 
 
 def address_text(raw: bytes) -> str:
     """The usual text of 16 address bytes; the unspecified address is empty."""
     if raw == bytes(16):
         return ""
-    if raw.startswith(b"\0" * 10 + b"\xff\xff"):
+    if raw.startswith(_MAPPED):
         return str(ipaddress.IPv4Address(raw[12:]))
     return str(ipaddress.IPv6Address(raw))
 
@@ -228,8 +254,6 @@ def port_number(raw: bytes) -> int:
 _SHOWN: dict[str, Callable[[Any], object]] = {
     "address": address_text,
     "port": lambda raw: port_number(raw) if isinstance(raw, bytes) else raw,
-    "first": lambda raw: _named(_BACKEND_FIELDS, BACKEND.unpack(raw)),
-    "second": lambda raw: _named(_BACKEND_FIELDS, BACKEND.unpack(raw)),
     "flags": lambda bits: [flag.name for flag in End(bits)],
     "verdict": lambda number: verdict.Verdict(number).name,
     "reason": lambda number: verdict.Reason(number).name,
@@ -262,11 +286,13 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("blocks", "lpm_trie", BLOCK_KEY.size, 4, sizes["blocks"]),
         MapSpec("services", "hash", ENDPOINT.size, SERVICE.size, sizes["services"]),
         MapSpec("slots", "hash", SLOT_KEY.size, SLOT.size, sizes["slots"]),
+        MapSpec("backends", "hash", BACKEND_KEY.size, BACKEND.size, sizes["backends"]),
         MapSpec("policy", "hash", POLICY_KEY.size, DECISION.size, sizes["policy"]),
+        MapSpec("port_rules", "lpm_trie", PORT_RULE_KEY.size, DECISION.size, sizes["port_rules"]),
         MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
         MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),
-        MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, 32, sizes["datagrams"]),
-        MapSpec("accepting", "lru_hash", 36, 24, sizes["accepting"]),
+        MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, 8, sizes["datagrams"]),
+        MapSpec("accepting", "lru_hash", 36, 32, sizes["accepting"]),
         MapSpec("inflight", "lru_hash", 32, 24, sizes["inflight"]),
         MapSpec("refused", "lru_hash", 24, 8, sizes["refused"]),
         MapSpec("origins", "sk_storage", 4, 24, 0),

@@ -11,7 +11,7 @@ from aiohttp import web
 from meshapi.codec import convert, encode, parse_json
 from meshapi.errors import HopliteError, UnavailableError
 from meshapi.wire import CertificateReply, CertificateRequest, ProxyReady
-from nodeagent.desired.services import PortName
+from nodeagent.desired.units import PortName
 
 _log = logging.getLogger(__name__)
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from meshapi import nodecontract
 from meshapi.errors import HopliteError
-from meshapi.resources import NodeProblem
+from meshapi.resources import Key, NodeProblem, Resource
 from meshapi.watch import Snapshot
 from meshapi.wire import WorkloadReport
 from nodeagent.cgroups import CgroupFinder
-from nodeagent.datapath.sync import Writer
-from nodeagent.desired.build import Desired, Facts
-from nodeagent.desired.services import PortName
-from nodeagent.desired.transition import Held, change, settle
+from nodeagent.datapath.sync import Change, Writer
+from nodeagent.desired.compiler import Compiler
+from nodeagent.desired.plan import Delta
+from nodeagent.desired.units import Facts, PortName
 from nodeagent.feedstore import FeedStore
-from nodeagent.state import NodeState
-from nodeagent.state import build as build_state
+from nodeagent.state import NodeState, advance, difference
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.metrics import Gauges
-from nodeagent.telemetry.names import build as build_names
+from nodeagent.telemetry.names import Names
 
 _log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0  # also how long what a change replaced stays, for packets half-way through
+_RETRY_TICKS = 10  # after a change that failed
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class Reconciler:
         on_change: Callable[[], None],
         host_netns: int,
     ) -> None:
-        self._node = node
         self._writer = writer
         self._finder = finder
         self._store = store
@@ -67,11 +66,18 @@ class Reconciler:
             proxy_port=nodecontract.PROXY_OUTBOUND_PORT,
         )
         self._wake = asyncio.Event()
-        self._snapshot: Snapshot | None = None
-        self._stored: int | None = None
-        self.state = NodeState(node)
-        self.held: Held | None = None
+        self._wished: Snapshot | None = None
+        self._wanted = Snapshot(0, {})
+        self._objects: Mapping[Key, Resource] = {}  # what the compiler has been told of
+        self._in_step = False  # whether the kernel holds what the compiler says
+        self._failures = 0
+        self.compiler = Compiler(node)
         self.in_force = InForce()
+
+    @property
+    def state(self) -> NodeState:
+        """The newest state that was compiled."""
+        return self.compiler.state
 
     # -- what changes -----------------------------------------------------------------------------
 
@@ -80,14 +86,12 @@ class Reconciler:
         snapshot = self._store.load()
         if snapshot is None:
             return False
-        self._stored = snapshot.revision
-        self._take(snapshot)
-        self._apply()
+        self._apply(snapshot)
         return True
 
     def wish(self, snapshot: Snapshot) -> None:
         """A newer revision came."""
-        self._snapshot = snapshot
+        self._wished = snapshot if self._wished is None else snapshot.after(self._wished)
         self._gauges.revision = snapshot.revision
         self._wake.set()
 
@@ -109,36 +113,36 @@ class Reconciler:
                 self._tick()
                 continue
             self._wake.clear()
-            snapshot, self._snapshot = self._snapshot, None
+            snapshot, self._wished = self._wished, None
             if snapshot is not None:
-                self._take(snapshot)
                 self._apply(snapshot)
 
     def _tick(self) -> None:
         found = self._finder.find(self.state.local)
         if found != self._facts.cgroups:  # appeared, vanished, or made anew
-            self._facts = replace(self._facts, cgroups=found)
             self._apply()
-        elif self.held is not None:
-            settled = settle(self.held)
-            if settled is not None:
-                self._write([settled])
-
-    def _take(self, snapshot: Snapshot) -> None:
-        self.state = build_state(self._node, snapshot)
-        self._facts = replace(self._facts, cgroups=self._finder.find(self.state.local))
+            return
+        if not self._in_step:
+            self._failures += 1
+            if self._failures % _RETRY_TICKS == 0:
+                self._apply()
+            return
+        if self._writer.unsettled:
+            self._writer.settle()
+        delta = self.compiler.settle()
+        if delta is not None:
+            self._write([delta])
 
     def _apply(self, snapshot: Snapshot | None = None) -> None:
         """Kernel first, then the disk, and only then the word that it is in force."""
         try:
-            self._write(change(self.held, self.state, self._facts))
-            if snapshot is not None and snapshot.revision != self._stored:
+            self._write(self._compile(snapshot))
+            if snapshot is not None:
                 self._store.save(snapshot)
-                self._stored = snapshot.revision
         except (HopliteError, OSError) as error:
             _log.error("revision not in force", extra={"error": str(error)})
             problem = NodeProblem(
-                kind="MeshNode", name=self._node, reason="NotInForce", message=str(error)
+                kind="MeshNode", name=self.state.node, reason="NotInForce", message=str(error)
             )
             in_force = replace(self.in_force, problems=(problem,))
         else:
@@ -148,13 +152,39 @@ class Reconciler:
             self.in_force = in_force
             self._on_change()
 
-    def _write(self, builds: list[Desired]) -> None:
-        for desired in builds[:-1]:
-            self._writer.apply(desired)
-        done = self._writer.apply(builds[-1])
-        self.held = Held(self.state, self._facts, builds[-1])
-        self._collector.rename(build_names(self.state, builds[-1], self._facts.cgroups))
-        self._gauges.entries = self._writer.sizes
+    def _compile(self, snapshot: Snapshot | None) -> list[Delta]:
+        """What the newest wish and facts ask for; after a failure, all of it from the beginning."""
+        in_step, self._in_step = self._in_step, False
+        if snapshot is not None:
+            self._wanted = snapshot if in_step else replace(snapshot, changed=None)
+        if not in_step:
+            self.compiler = Compiler(self.state.node)
+            self._objects = {}
+        changes = difference(self._objects, self._wanted)
+        state = advance(self.state, self._wanted, changes)
+        self._facts = replace(self._facts, cgroups=self._finder.find(state.local))
+        deltas = self.compiler.update(state, changes, self._facts)
+        self._objects = self._wanted.objects
+        self._wanted = replace(self._wanted, changed=frozenset())
+        self._in_step = in_step
+        return deltas
+
+    def _write(self, deltas: list[Delta]) -> None:
+        if self._in_step:
+            self._in_step = False
+            done = sum((self._writer.apply(delta) for delta in deltas), start=Change())
+        else:
+            done = self._writer.make_equal(self.compiler.tables, self.compiler.settings)
+        self._in_step = True
+        self._collector.rename(
+            Names(
+                self.state,
+                {number: name for name, (number, _) in self._facts.cgroups.items()},
+                self.compiler.services,
+                self.compiler.rules,
+            )
+        )
+        self._gauges.entries = {name: len(table) for name, table in self.compiler.tables.items()}
         if done.written or done.removed:
             self._gauges.apply_seconds = done.seconds
             _log.info(

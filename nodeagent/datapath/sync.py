@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshapi.errors import HopliteError
 from nodeagent import layout
 from nodeagent.datapath.attach import Datapath
 from nodeagent.datapath.libbpf import KernelMap
-from nodeagent.desired.build import MAPS, Desired, Table
-from nodeagent.desired.plan import Entries, plan
+from nodeagent.desired.local import Settings
+from nodeagent.desired.plan import (
+    MAPS,
+    Delta,
+    Entries,
+    Table,
+    difference,
+    ordered_removals,
+    ordered_writes,
+)
 
 _SETTINGS_KEY = bytes(4)
 _READ_BACK_EACH = 1000  # up to so many changed keys are read one by one, more by a walk
@@ -19,11 +27,18 @@ _READ_BACK_EACH = 1000  # up to so many changed keys are read one by one, more b
 
 @dataclass(frozen=True)
 class Change:
-    """What one ``apply`` did."""
+    """What was done."""
 
     written: int = 0
     removed: int = 0
     seconds: float = 0.0
+
+    def __add__(self, other: Change) -> Change:
+        return Change(
+            self.written + other.written,
+            self.removed + other.removed,
+            self.seconds + other.seconds,
+        )
 
 
 class Writer:
@@ -32,41 +47,71 @@ class Writer:
     def __init__(self, datapath: Datapath) -> None:
         self._maps: dict[str, KernelMap] = {name: datapath.open_map(name) for name in MAPS}
         self._settings = datapath.open_map("settings")
-        self._actual: dict[str, Table] = {
-            name: dict(kernel_map.items()) for name, kernel_map in self._maps.items()
-        }
+        self._held: Settings | None = None
         held = layout.SETTINGS.unpack(self._settings.get(_SETTINGS_KEY) or b"")
-        self._lengths: int = held[5]
-        self._epoch: int = held[6]
+        self._epoch: int = held[layout.SETTINGS_EPOCH]
+        self._late: dict[str, set[bytes]] = {name: set() for name in MAPS}
+
+    def make_equal(self, tables: dict[str, Table], settings: Settings) -> Change:
+        """Whatever the maps hold: after this they hold ``tables``."""
+        actual = {name: dict(kernel_map.items()) for name, kernel_map in self._maps.items()}
+        self._late = {name: set() for name in MAPS}
+        delta = difference(actual, tables)
+        delta.settings = settings
+        return self.apply(delta)
+
+    def apply(self, delta: Delta) -> Change:
+        """Carry out a change and read back what was written."""
+        started = time.monotonic()
+        settings = delta.settings
+        if settings is None:
+            raise ValueError("the delta is not complete")
+        steps = ordered_writes(delta)
+        self._put_settings(self._between(settings))
+        for name, entries in steps:
+            self._maps[name].put_many(entries)
+            self._late[name] -= delta.writes[name].keys()
+        self._remove(delta.removals)
+        if delta.written or delta.removed:
+            self._epoch = (self._epoch + 1) & 0xFFFFFFFF
+        for name, keys in delta.late.items():
+            self._late[name] |= keys
+        self._put_settings(settings)
+        self._held = settings
+        for name, entries in steps:
+            self._read_back(name, entries)
+        return Change(delta.written, delta.removed, time.monotonic() - started)
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """How many entries each map holds."""
-        return {name: len(table) for name, table in self._actual.items()}
+    def unsettled(self) -> bool:
+        """Whether something waits to be removed."""
+        return any(self._late.values())
 
-    def apply(self, desired: Desired) -> Change:
-        """Carry out the plan and read back what was written."""
-        started = time.monotonic()
-        steps = plan(self._actual, desired.tables)
-        # Prefix lengths that entries are about to use must be looked up before they are written.
-        self._put_settings(desired, self._lengths | desired.settings.port_lengths)
-        for name, entries in steps.writes:
-            self._maps[name].put_many(entries)
-            self._actual[name].update(entries)
-        for name, keys in steps.removals:
+    def settle(self) -> None:
+        """Remove what no packet can have a reference to any more."""
+        late, self._late = self._late, {name: set() for name in MAPS}
+        self._remove(late)
+
+    def _remove(self, removals: dict[str, set[bytes]]) -> None:
+        for name, keys in ordered_removals(removals):
             for key in keys:
                 self._maps[name].delete(key)
-                del self._actual[name][key]
-        if steps.written or steps.removed:
-            self._epoch = (self._epoch + 1) & 0xFFFFFFFF
-        self._lengths = desired.settings.port_lengths
-        self._put_settings(desired, self._lengths)
-        for name, entries in steps.writes:
-            self._read_back(name, entries)
-        return Change(steps.written, steps.removed, time.monotonic() - started)
 
-    def _put_settings(self, desired: Desired, lengths: int) -> None:
-        value = desired.settings.pack(self._epoch, lengths)
+    def _between(self, settings: Settings) -> Settings:
+        """Settings under which entries of before and of after are both right."""
+        held = self._held
+        if held is None:
+            return settings
+        return replace(
+            settings,
+            flags=settings.flags | held.flags,
+            node_class4=held.node_class4,
+            node_class6=held.node_class6,
+            levels=tuple(dict.fromkeys((*settings.levels, *held.levels))),
+        )
+
+    def _put_settings(self, settings: Settings) -> None:
+        value = settings.pack(self._epoch)
         if self._settings.get(_SETTINGS_KEY) != value:
             self._settings.put(_SETTINGS_KEY, value)
 

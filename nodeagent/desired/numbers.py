@@ -10,11 +10,18 @@ import hashlib
 
 from meshapi.errors import HopliteError
 
+_LAST = 0xFFFFFFFF  # stands for "whoever" in the policy table
+
 
 def number(*parts: object) -> int:
-    """A 32-bit number for some content, never 0 (which means "none")."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:4], "big") or 1
+    """A 32-bit number for some content, never 0 (none) and never the last one (whoever)."""
+    return number_of(repr(parts).encode())
+
+
+def number_of(content: bytes) -> int:
+    """The same for content that is bytes already."""
+    found = int.from_bytes(hashlib.blake2b(content, digest_size=4).digest(), "big")
+    return found if 0 < found < _LAST else 1
 
 
 class Numbering:
@@ -25,10 +32,18 @@ class Numbering:
 
     def of(self, *parts: object) -> int:
         found = number(*parts)
-        owner = self._owners.setdefault(found, parts)
-        if owner != parts:
+        self.claim(found, parts)
+        return found
+
+    def claim(self, found: int, owner: object) -> None:
+        """``owner`` has this number; refuse if it is somebody else's."""
+        held = self._owners.setdefault(found, owner)
+        if held != owner:
             raise HopliteError(
-                f"{parts} and {owner} hash to the same number",
+                f"{owner} and {held} hash to the same number",
                 fix="change a label or name of one of them",
             )
-        return found
+
+    def release(self, found: int) -> None:
+        """Nobody has this number any more."""
+        self._owners.pop(found, None)

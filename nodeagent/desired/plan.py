@@ -1,52 +1,82 @@
-"""From what the maps hold to what they must hold: the steps, in an order that is safe. Pure.
+"""A change of the kernel maps, in an order that is safe. Pure.
 
 Every look-up that a packet makes while the steps run gives the old answer or the new one: what is
-referred to is written before references and removed after them; within a pair of policy classes
-longer port prefixes are written first and removed last.
+referred to is written before references and removed after them. What a packet half-way may still
+have a reference to is removed later, when there is no such packet any more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from nodeagent import layout
-from nodeagent.desired.build import MAPS, Table
+from nodeagent.desired.local import Settings
+from nodeagent.layout import CLASS_ANY, POLICY_KEY
 
+Table = dict[bytes, bytes]
 Entries = list[tuple[bytes, bytes]]
 
+# In the order of reference: each map may be referred to by those after it.
+MAPS = (
+    "port_rules",
+    "policy",
+    "backends",
+    "slots",
+    "blocks",
+    "listeners",
+    "peers",
+    "workloads",
+    "services",
+)
 
-@dataclass(frozen=True)
-class Plan:
-    """All ``writes``, map by map in order, then all ``removals``."""
 
-    writes: tuple[tuple[str, Entries], ...]
-    removals: tuple[tuple[str, list[bytes]], ...]
+@dataclass
+class Delta:
+    """Entries to write and keys to remove, by map; ``late`` are to be removed a while after."""
+
+    settings: Settings | None = None  # under which the entries hold; set when it is complete
+    writes: dict[str, Table] = field(default_factory=lambda: {name: {} for name in MAPS})
+    removals: dict[str, set[bytes]] = field(default_factory=lambda: {name: set() for name in MAPS})
+    late: dict[str, set[bytes]] = field(default_factory=lambda: {name: set() for name in MAPS})
 
     @property
     def written(self) -> int:
-        return sum(len(entries) for _, entries in self.writes)
+        return sum(len(table) for table in self.writes.values())
 
     @property
     def removed(self) -> int:
-        return sum(len(keys) for _, keys in self.removals)
+        return sum(len(keys) for part in (self.removals, self.late) for keys in part.values())
+
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        self.writes[name][key] = value
+        self.removals[name].discard(key)
+        self.late[name].discard(key)
+
+    def drop(self, name: str, key: bytes, *, late: bool) -> None:
+        self.writes[name].pop(key, None)
+        (self.late if late else self.removals)[name].add(key)
 
 
-def plan(actual: dict[str, Table], wanted: dict[str, Table]) -> Plan:
-    """The steps from ``actual`` to ``wanted``; MAPS is in the order of reference."""
-    writes: list[tuple[str, Entries]] = []
-    removals: list[tuple[str, list[bytes]]] = []
+def difference(actual: dict[str, Table], wanted: dict[str, Table]) -> Delta:
+    """What leads from ``actual`` to ``wanted``."""
+    delta = Delta()
     for name in MAPS:
         held, want = actual[name], wanted[name]
-        entries = [(key, value) for key, value in want.items() if held.get(key) != value]
-        keys = [key for key in held if key not in want]
+        delta.writes[name] = {k: v for k, v in want.items() if held.get(k) != v}
+        delta.removals[name] = held.keys() - want.keys()
+    return delta
+
+
+def ordered_writes(delta: Delta) -> list[tuple[str, Entries]]:
+    """What is referred to first; in the policy map a pair's own entry before its ends' defaults."""
+    steps = []
+    for name in MAPS:
+        entries = list(delta.writes[name].items())
         if name == "policy":
-            entries.sort(key=lambda entry: -_length(entry[0]))
-            keys.sort(key=_length)
-        writes.append((name, entries))
-        removals.insert(0, (name, keys))
-    return Plan(tuple(writes), tuple(removals))
+            entries.sort(key=lambda entry: CLASS_ANY in POLICY_KEY.unpack(entry[0]))
+        steps.append((name, entries))
+    return steps
 
 
-def _length(policy_key: bytes) -> int:
-    length: int = layout.POLICY_KEY.unpack(policy_key)[4]
-    return length
+def ordered_removals(removals: dict[str, set[bytes]]) -> list[tuple[str, list[bytes]]]:
+    """References first."""
+    return [(name, list(removals[name])) for name in reversed(MAPS)]

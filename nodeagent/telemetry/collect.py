@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from meshapi.verdict import Reason, Verdict
 from nodeagent import layout
 from nodeagent.datapath.attach import Datapath
 from nodeagent.datapath.ring import Ring
@@ -71,6 +72,8 @@ class Collector:
             if held is None:
                 continue
             flow = DatagramFlow(*FLOW.unpack(held))
+            if flow.verdict == Verdict.DENY:
+                continue  # told when it was refused
             cookie = DATAGRAM_KEY.unpack(key)[0]
             records.append(EVENT.pack(*idle_datagrams(cookie, flow, now)))
             pair = _pair(flow)
@@ -94,6 +97,7 @@ def _pair(flow: DatagramFlow) -> Pair:
         source=flow.source,
         destination=flow.destination,
         service=flow.service,
+        rule=flow.rule if flow.reason == Reason.WOULD_DENY else 0,
         port=layout.port_number(flow.dialled_port),
         protocol=flow.protocol,
         direction=flow.direction,

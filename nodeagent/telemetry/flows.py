@@ -62,6 +62,7 @@ def from_event(event: Event, names: Names, clock_offset: int) -> Flow:
         state=_state(event.state),
         service=service,
         policy=rule.policy if rule else "",
+        policy_kind=rule.kind if rule else "",
         rule=rule.text if rule else "",
         hook=Hook(event.hook).name.lower(),
         bytes_sent=event.sent,

@@ -15,6 +15,7 @@ from meshapi import verdict
 from meshapi.verdict import Direction, Reason, Verdict
 from nodeagent.datapath.libbpf import KernelMap
 from nodeagent.layout import COUNTERS, PAIR, PROTOCOL_NAMES, Counters, Pair
+from nodeagent.state import NodeState
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.names import Names
 
@@ -31,6 +32,8 @@ _LABELS = (
     "direction",
     "verdict",
     "reason",
+    "policy",
+    "rule",
     "path",
 )
 
@@ -82,7 +85,7 @@ class AgentMetrics(PrometheusCollector):
         refused = CounterMetricFamily(
             "hoplite_refused_packets", "Packets dropped by policy.", labels=_LABELS
         )
-        names = self._collector.names or Names()
+        names = self._collector.names or Names(NodeState(""), {}, {}, {})
         for key, value in self._pairs.items():
             pair = Pair(*PAIR.unpack(key))
             counters = Counters(*COUNTERS.unpack(value))
@@ -136,6 +139,7 @@ def resident_bytes() -> int:
 def _labels(pair: Pair, names: Names) -> list[str]:
     source, destination = _identity(pair.source, names), _identity(pair.destination, names)
     service = names.services.get(pair.service)
+    rule = names.rules.get(pair.rule)
     inbound = pair.direction == Direction.INBOUND
     return [
         *source,
@@ -146,6 +150,8 @@ def _labels(pair: Pair, names: Names) -> list[str]:
         "inbound" if inbound else "outbound",
         Verdict(pair.verdict).name,
         Reason(pair.reason).name,
+        rule.policy if rule else "",
+        rule.text if rule else "",
         verdict.Path(pair.path).name.lower(),
     ]
 

@@ -26,18 +26,19 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
     "endpoint": (layout.ENDPOINT, "address port protocol"),
     "settings": (
         layout.SETTINGS,
-        """pod_proxy4 pod_proxy6 host_netns proxy_port flags port_lengths policy_epoch
+        """pod_proxy4 pod_proxy6 host_netns proxy_port flags policy_epoch
         node_class4 node_class6 levels""",
     ),
     "workload": (layout.WORKLOAD, "identity class4 class6 flags"),
-    "peer": (layout.PEER, "identity class flags"),
+    "peer": (layout.PEER, "identity class flags node"),
     "block_key": (layout.BLOCK_KEY, "bits address"),
     "service": (layout.SERVICE, "id class slots epoch flags action"),
     "backend": (layout.BACKEND, "address port flags identity class"),
     "slot_key": (layout.SLOT_KEY, "service epoch slot"),
     "slot": (layout.SLOT, "first second threshold"),
-    "policy_key": (layout.POLICY_KEY, "source destination port protocol length"),
-    "decision": (layout.DECISION, "rule verdict reason"),
+    "policy_key": (layout.POLICY_KEY, "source destination"),
+    "decision": (layout.DECISION, "rule ports verdict reason flags"),
+    "port_rule_key": (layout.PORT_RULE_KEY, "bits list protocol port"),
     "flow": (layout.FLOW, " ".join(layout.DatagramFlow._fields)),
     "datagram_key": (layout.DATAGRAM_KEY, "cookie remote port"),
     "pair": (layout.PAIR, " ".join(layout.Pair._fields)),

@@ -13,15 +13,17 @@ from meshapi.watch import Snapshot
 from nodeagent import layout
 from nodeagent.datapath.attach import Datapath
 from nodeagent.datapath.libbpf import KernelError, KernelMap
-from nodeagent.datapath.sync import Writer
-from nodeagent.desired.build import Facts, build
+from nodeagent.datapath.sync import Change, Writer
+from nodeagent.desired.compiler import Compiler
+from nodeagent.desired.plan import Delta
+from nodeagent.desired.units import Facts
 from nodeagent.layout import MapSpec, address_bytes, map_specs
-from nodeagent.state import build as build_state
+from nodeagent.state import Changes, build
 from tests.bpf.conftest import SIZES
 
 pytestmark = pytest.mark.root
 
-PEER = layout.PEER.pack(7, 8, 0)
+PEER = layout.PEER.pack(7, 8, 0, 9)
 
 MESH = """
 {apiVersion: mesh.hoplite.io/v1alpha1, kind: MeshNode, metadata: {name: n1}}
@@ -39,11 +41,12 @@ spec: {selector: {app: a}, clusterIPs: [10.96.0.5], ports: [{port: 80}]}
 """
 
 
-def desired(text: str = MESH):
-    objects = [m.resource for m in parse(text, "mesh")]
-    state = build_state("n1", Snapshot(1, {key_of(o): o for o in objects}))
+def compiled(text: str = MESH) -> Compiler:
+    objects = {key_of(o): o for o in (m.resource for m in parse(text, "mesh"))}
     facts = Facts(cgroups={("shop", "a"): (77, 2)}, proxy4="169.254.77.1", proxy6="fd00::1")
-    return build(state, facts)
+    compiler = Compiler("n1")
+    compiler.update(build("n1", Snapshot(1, objects)), Changes({}, objects), facts)
+    return compiler
 
 
 def test_put_get_pop_delete(datapath: Datapath) -> None:
@@ -93,29 +96,65 @@ def test_a_pinned_map_of_another_shape_is_refused(datapath: Datapath) -> None:
         KernelMap(path, 16, 99)
 
 
+def equal(writer: Writer, text: str = MESH) -> Change:
+    compiler = compiled(text)
+    return writer.make_equal(compiler.tables, compiler.settings)
+
+
 def test_the_writer_makes_maps_equal_and_a_second_one_finds_them_so(datapath: Datapath) -> None:
-    wanted = desired()
     writer = Writer(datapath)
-    first = writer.apply(wanted)
-    assert first.written > 0
-    for name, table in wanted.tables.items():
+    assert equal(writer).written > 0
+    for name, table in compiled().tables.items():
         assert dict(datapath.open_map(name).items()) == table
-    assert writer.apply(wanted).written == 0
-    again = Writer(datapath).apply(desired())
+    assert equal(writer).written == 0
+    again = equal(Writer(datapath))
     assert (again.written, again.removed) == (0, 0)
 
 
 def test_the_epoch_moves_with_every_change_and_only_then(datapath: Datapath) -> None:
     def epoch() -> int:
-        return layout.SETTINGS.unpack(datapath.open_map("settings").get(bytes(4)) or b"")[6]
+        held = layout.SETTINGS.unpack(datapath.open_map("settings").get(bytes(4)) or b"")
+        return held[layout.SETTINGS_EPOCH]
 
     writer = Writer(datapath)
-    writer.apply(desired())
+    equal(writer)
     before = epoch()
-    writer.apply(desired())
+    equal(writer)
     assert epoch() == before
-    writer.apply(desired(MESH.replace("10.244.1.1", "10.244.1.9")))
+    equal(writer, MESH.replace("10.244.1.1", "10.244.1.9"))
     assert epoch() == before + 1
+
+
+def test_what_a_packet_may_still_refer_to_goes_later(datapath: Datapath) -> None:
+    writer = Writer(datapath)
+    equal(writer)
+    slots = datapath.open_map("slots")
+    old = dict(slots.items())
+    delta = Delta(settings=compiled().settings)
+    delta.put("slots", layout.SLOT_KEY.pack(1, 2, 3), bytes(layout.SLOT.size))
+    for key in old:
+        delta.drop("slots", key, late=True)
+    writer.apply(delta)
+    assert old.keys() < dict(slots.items()).keys()
+    assert writer.unsettled
+    writer.settle()
+    assert not old.keys() & dict(slots.items()).keys()
+    assert not writer.unsettled
+
+
+def test_what_comes_back_before_it_is_removed_stays(datapath: Datapath) -> None:
+    writer = Writer(datapath)
+    key, value = layout.SLOT_KEY.pack(1, 2, 3), bytes(layout.SLOT.size)
+    for late in (False, True, False):
+        delta = Delta(settings=compiled().settings)
+        if late:
+            delta.drop("slots", key, late=True)
+        else:
+            delta.put("slots", key, value)
+        writer.apply(delta)
+    writer.settle()
+    assert datapath.open_map("slots").get(key) == value
+    equal(writer)
 
 
 def test_somebody_else_writing_is_noticed(datapath: Datapath) -> None:
@@ -126,11 +165,12 @@ def test_somebody_else_writing_is_noticed(datapath: Datapath) -> None:
             return None
 
     writer = Writer(datapath)
-    writer.apply(desired())
+    equal(writer)
     spec = next(s for s in datapath.specs if s.name == "peers")
-    writer._maps["peers"] = Forgetful(datapath.map_folder / f"peers@{spec.version}", 16, 12)
+    path = datapath.map_folder / f"peers@{spec.version}"
+    writer._maps["peers"] = Forgetful(path, spec.key, spec.value)
     with pytest.raises(HopliteError, match="do not read back"):
-        writer.apply(desired(MESH.replace("10.244.1.1", "10.244.1.7")))
+        equal(writer, MESH.replace("10.244.1.1", "10.244.1.7"))
 
 
 def test_every_map_is_there_with_its_size(datapath: Datapath) -> None:

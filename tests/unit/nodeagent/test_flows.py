@@ -15,13 +15,13 @@ from meshapi.manifests import parse
 from meshapi.resources import key_of
 from meshapi.verdict import Direction, Hook, Path, Reason, Verdict
 from meshapi.watch import Snapshot
-from nodeagent.desired.build import Facts, build
+from nodeagent.desired.services import service_number as number_of
 from nodeagent.layout import EVENT, Event, address_bytes, port_bytes
+from nodeagent.policy.decisions import Rule
 from nodeagent.state import build as build_state
 from nodeagent.telemetry.flows import from_event
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.names import Names
-from nodeagent.telemetry.names import build as build_names
 
 MESH = """
 {apiVersion: mesh.hoplite.io/v1alpha1, kind: MeshNode, metadata: {name: n1},
@@ -59,8 +59,13 @@ FRONTEND_CGROUP = 4242
 def names() -> Names:
     objects = [m.resource for m in parse(MESH, "mesh")]
     state = build_state("n1", Snapshot(7, {key_of(o): o for o in objects}))
-    cgroups = {("shop", "frontend"): (FRONTEND_CGROUP, 3)}
-    return build_names(state, build(state, Facts(cgroups=cgroups)), cgroups)
+    service = ("shop", "cache", 6379)
+    return Names(
+        state,
+        cgroups={FRONTEND_CGROUP: ("shop", "frontend")},
+        services={number_of(*service, "TCP"): service},
+        rules={77: Rule("NetworkPolicy", "shop/closed", "ingress default")},
+    )
 
 
 def event(**changes: object) -> Event:
@@ -155,6 +160,7 @@ def test_a_refusal_names_policy_rule_and_hook(names: Names) -> None:
         names, verdict=Verdict.DENY, reason=Reason.INGRESS_DENIED, rule=rule, state=3, connect=0
     )
     assert (got.policy, got.rule, got.hook) == ("shop/closed", "ingress default", "connect")
+    assert got.policy_kind == "NetworkPolicy"
     assert got.state == "denied"
     assert "no rule allows" in got.message
     assert got.connect_ms is None

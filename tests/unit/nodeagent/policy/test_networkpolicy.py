@@ -23,8 +23,13 @@ from meshapi.resources import (
     PolicyPort,
 )
 from meshapi.verdict import Reason, Verdict
-from nodeagent.desired.classes import WORLD, Blocks, Member, Shared
-from nodeagent.desired.policy import PolicySet
+from meshapi.wire import MeshSettings
+from nodeagent.policy.blocks import Blocks
+from nodeagent.policy.decisions import ALWAYS_OPEN, Answer, Decision, at, both
+from nodeagent.policy.matrix import Matrix
+from nodeagent.policy.members import WORLD, Member, PolicyClass, Shared
+from nodeagent.policy.policyset import PolicySet, mentioned_blocks
+from nodeagent.policy.policyset import policy_set as index
 
 # -- the reference: what the NetworkPolicy v1 documentation says, as slowly as it says it ----------
 
@@ -218,6 +223,16 @@ def member(pod: Pod, known: Blocks) -> Member:
     )
 
 
+def answer(policies_: PolicySet, source: Member, destination: Member) -> Answer:
+    """What both directions together allow."""
+    egress = policies_.chains(source, "egress")
+    ingress = policies_.chains(destination, "ingress")
+    return both(
+        egress.answer(destination) if egress else ALWAYS_OPEN,
+        ingress.answer(source) if ingress else ALWAYS_OPEN,
+    )
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.lists(policies, max_size=4), pods, pods, st.sampled_from(("TCP", "UDP")))
 def test_agrees_with_the_reference(
@@ -225,15 +240,13 @@ def test_agrees_with_the_reference(
 ) -> None:
     if not destination.namespace:  # only workloads have named ports
         destination = replace(destination, ports=())
-    known = Blocks(drawn)
-    segments = PolicySet(tuple(drawn)).decide(
-        member(source, known),
-        member(destination, known),
-        protocol,  # type: ignore[arg-type]
+    known = mentioned_blocks(drawn, ())
+    got = answer(
+        index(drawn, (), MeshSettings()), member(source, known), member(destination, known)
     )
     for port in PORTS:
-        got = next(s.value for s in segments if s.first <= port <= s.last)
-        assert got.verdict == reference(drawn, source, destination, protocol, port), port
+        expected = reference(drawn, source, destination, protocol, port)
+        assert at(got, protocol, port).verdict == expected, port  # type: ignore[arg-type]
 
 
 # -- what a refusal says ---------------------------------------------------------------------------
@@ -259,12 +272,18 @@ def workload(namespace: str, **labels_: str) -> Member:
 
 
 def policy_set(text: str) -> PolicySet:
-    return PolicySet(tuple(m.resource for m in parse(text, "test")))  # type: ignore[misc]
+    return index([m.resource for m in parse(text, "test")], (), MeshSettings())  # type: ignore[misc]
 
 
-def decision_at(policies_: PolicySet, source: Member, destination: Member, port: int):
-    segments = policies_.decide(source, destination, "TCP")
-    return next(s.value for s in segments if s.first <= port <= s.last)
+def decision_at(
+    policies_: PolicySet, source: PolicyClass, destination: PolicyClass, port: int
+) -> Decision:
+    """As the matrix has it, which knows about shared ends too."""
+    matrix = Matrix()
+    matrix.set_policies(policies_.chains, lambda _: True)
+    matrix.add(1, source, source=True, destination=False)
+    matrix.add(2, destination, source=False, destination=False)
+    return at(matrix.answer(1, 2), "TCP", port)
 
 
 def test_a_refusal_names_the_policies_that_closed_the_direction() -> None:
@@ -289,22 +308,17 @@ def test_nobody_selected_is_open() -> None:
 
 def test_a_shared_end_needs_every_members_consent() -> None:
     policies_ = policy_set(CACHE_POLICY)
-    both = Shared(frozenset({(workload("shop"), None), (workload("dev"), None)}))
-    segments = policies_.decide(both, workload("shop", app="cache"), "TCP")
-    assert {s.value.verdict for s in segments} == {Verdict.DENY}
+    either = Shared(frozenset({(workload("shop"), None), (workload("dev"), None)}))
+    refused = decision_at(policies_, either, workload("shop", app="cache"), 6379)
+    assert refused.verdict is Verdict.DENY
 
 
 def test_a_shared_destination_is_asked_at_its_own_ports() -> None:
     policies_ = policy_set(CACHE_POLICY)
     cache = workload("shop", app="cache")
-    behind = Shared(frozenset({(cache, 6379)}))
-    assert [s.value.verdict for s in policies_.decide(workload("shop"), behind, "TCP")] == [
-        Verdict.ALLOW
-    ]
-    wrong_port = Shared(frozenset({(cache, 80)}))
-    assert [s.value.verdict for s in policies_.decide(workload("shop"), wrong_port, "TCP")] == [
-        Verdict.DENY
-    ]
+    for reached, verdict in ((6379, Verdict.ALLOW), (80, Verdict.DENY)):
+        behind = Shared(frozenset({(cache, reached)}))
+        assert decision_at(policies_, workload("shop"), behind, 9999).verdict is verdict
 
 
 def test_outside_addresses_match_blocks_only() -> None:

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshapi.codec import decode
-from meshapi.resources import Resource, key_of
+from meshapi.resources import Key, Resource, key_of
 from meshapi.verdict import Reason, Verdict
 from meshapi.watch import Snapshot
-from nodeagent.desired.build import Desired, Facts, build
-from nodeagent.desired.plan import plan
-from nodeagent.desired.transition import Held, change, settle
-from nodeagent.state import NodeState
-from nodeagent.state import build as build_state
-from tests.unit.nodeagent.model import Kernel, Outcome
+from nodeagent.desired.compiler import Compiler
+from nodeagent.desired.plan import Delta, Table, difference, ordered_removals, ordered_writes
+from nodeagent.desired.units import Facts
+from nodeagent.state import advance
+from nodeagent.state import difference as changes_between
+from tests.unit.nodeagent.desired.model import Kernel, Outcome
 
 ADDRESSES = ("10.244.1.1", "10.244.1.2", "10.244.2.1")
 LABELS = st.sampled_from(({"app": "a"}, {"app": "b"}, {"app": "b", "tier": "x"}))
@@ -39,15 +39,16 @@ class Mesh:
     selector: dict[str, str]
     redirected: bool
 
-    def desired(self) -> Desired:
-        return build(*self.parts())
+    def compiled(self) -> Compiler:
+        compiler = Compiler("n1")
+        take(compiler, {}, self)
+        return compiler
 
-    def parts(self) -> tuple[NodeState, Facts]:
+    def parts(self) -> tuple[dict[Key, Resource], Facts]:
         objects: list[Resource] = [
             decode(o) for o in (*self._nodes(), *self._workloads(), self._service())
         ]
         objects += [decode(o) for o in (*self.policies, self._route())]
-        state = build_state("n1", Snapshot(1, {key_of(o): o for o in objects}))
         facts = Facts(
             cgroups={("shop", "w0"): (100, 3), ("shop", "w1"): (101, 3)},
             redirected=frozenset({("shop", "web", 80)} if self.redirected else ()),
@@ -55,7 +56,7 @@ class Mesh:
             proxy6="fd00::1",
             proxy_port=15001,
         )
-        return state, facts
+        return {key_of(o): o for o in objects}, facts
 
     def _nodes(self) -> list[dict[str, object]]:
         return [
@@ -150,11 +151,24 @@ DIALLED = [(cgroup, a, p) for cgroup in (100, 101) for a in ADDRESSES for p in P
 DIALLED += [(cgroup, "10.96.0.1", p) for cgroup in (100, 101) for p in (80, 99)]
 
 
+def take(compiler: Compiler, before: dict[Key, Resource], mesh: Mesh) -> list[Delta]:
+    """Tell the compiler of a mesh that differs from ``before``."""
+    objects, facts = mesh.parts()
+    snapshot = Snapshot(compiler.state.revision + 1, objects)
+    changes = changes_between(before, snapshot)
+    return compiler.update(advance(compiler.state, snapshot, changes), changes, facts)
+
+
 Answers = dict[tuple[int, str, int], set[Outcome]]
 
 
 def answers(kernel: Kernel) -> Answers:
-    return {dialled: kernel.connect(*dialled) or set() for dialled in DIALLED}
+    found: Answers = {dialled: kernel.connect(*dialled) or set() for dialled in DIALLED}
+    for cgroup in (100, 101):
+        for address in (*ADDRESSES, "192.0.2.1"):
+            arrived = kernel.accept(cgroup, address, 80)
+            found[cgroup, f"from {address}", 80] = {arrived} if arrived else set()
+    return found
 
 
 def unlike(got: set[Outcome], before: set[Outcome], after: set[Outcome]) -> set[Outcome]:
@@ -178,35 +192,46 @@ def one_change(old: Mesh, other: Mesh, what: str) -> Mesh:
 )
 def test_every_step_answers_like_before_or_after(old: Mesh, other: Mesh, what: str) -> None:
     new = one_change(old, other, what)
-    first = old.desired()
-    held = Held(*old.parts(), first)
-    builds = change(held, *new.parts())
-    before = answers(Kernel(first.tables, first.settings.port_lengths))
-    after = answers(Kernel(builds[-1].tables, builds[-1].settings.port_lengths))
-    kernel = Kernel(copy.deepcopy(first.tables), first.settings.port_lengths)
-    for desired in builds:
-        walk(kernel, desired, before, after)
-    held = Held(*new.parts(), builds[-1])
-    while (settled := settle(held)) is not None:
-        walk(kernel, settled, after, after)
-        held = replace(held, desired=settled)
-    assert kernel.tables == new.desired().tables
+    compiler = old.compiled()
+    kernel = Kernel(copy.deepcopy(compiler.tables))
+    before = answers(kernel)
+    deltas = take(compiler, old.parts()[0], new)
+    after = answers(Kernel(compiler.tables))
+    late: dict[str, set[bytes]] = {}
+    for delta in deltas:
+        walk(kernel, delta, late, before, after)
+    assert answers(kernel) == after
+    remove(kernel, late, after, after)
+    settled = compiler.settle()
+    if settled is not None:
+        late = {}
+        walk(kernel, settled, late, after, after)
+        remove(kernel, late, after, after)
+    assert kernel.tables == compiler.tables
+    assert compiler.tables == new.compiled().tables
 
 
-def walk(kernel: Kernel, desired: Desired, before: Answers, after: Answers) -> None:
-    """Carry out the plan, asking after every write; the model's kernel ends as desired."""
-    steps = plan(kernel.tables, desired.tables)
-    kernel.port_lengths |= desired.settings.port_lengths
-    for name, entries in steps.writes:
+def walk(
+    kernel: Kernel, delta: Delta, late: dict[str, set[bytes]], before: Answers, after: Answers
+) -> None:
+    """Carry out a delta, asking after every single write; what is late is collected."""
+    for name, entries in ordered_writes(delta):
         for key, value in entries:
             kernel.tables[name][key] = value
+            late.get(name, set()).discard(key)
             check(kernel, before, after)
-    for name, keys in steps.removals:
+    remove(kernel, delta.removals, before, after)
+    for name, keys in delta.late.items():
+        late.setdefault(name, set()).update(keys)
+
+
+def remove(
+    kernel: Kernel, removals: dict[str, set[bytes]], before: Answers, after: Answers
+) -> None:
+    for name, keys in ordered_removals({n: removals.get(n, set()) for n in kernel.tables}):
         for key in keys:
-            del kernel.tables[name][key]
+            kernel.tables[name].pop(key, None)
             check(kernel, before, after)
-    kernel.port_lengths = desired.settings.port_lengths
-    assert kernel.tables == desired.tables
 
 
 def check(kernel: Kernel, before: Answers, after: Answers) -> None:
@@ -218,19 +243,18 @@ def check(kernel: Kernel, before: Answers, after: Answers) -> None:
 @settings(max_examples=60, deadline=None)
 @given(meshes)
 def test_no_known_pair_is_ever_pending(mesh: Mesh) -> None:
-    desired = mesh.desired()
-    for got in answers(Kernel(desired.tables, desired.settings.port_lengths)).values():
+    for got in answers(Kernel(mesh.compiled().tables)).values():
         assert Reason.POLICY_PENDING not in {o.reason for o in got}
 
 
 def test_a_restart_writes_nothing() -> None:
     mesh = Mesh(({"app": "a"},) * 3, (True,) * 3, (), {"app": "a"}, redirected=True)
-    steps = plan(mesh.desired().tables, mesh.desired().tables)
-    assert (steps.written, steps.removed) == (0, 0)
+    held: dict[str, Table] = mesh.compiled().tables
+    delta = difference(held, mesh.compiled().tables)
+    assert (delta.written, delta.removed) == (0, 0)
 
 
 def test_a_service_without_backends_refuses() -> None:
     mesh = Mesh(({"app": "a"},) * 3, (True,) * 3, (), {"app": "b"}, redirected=False)
-    desired = mesh.desired()
-    kernel = Kernel(desired.tables, desired.settings.port_lengths)
+    kernel = Kernel(mesh.compiled().tables)
     assert kernel.connect(100, "10.96.0.1", 80) == {Outcome(Verdict.DENY, Reason.NO_BACKEND)}

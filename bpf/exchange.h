@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * UDP has no connections; an exchange is what a socket and one peer say to each other. It is decided
+ * at its first datagram, and again when policy has changed, in the direction in which it began.
+ */
+
+static __always_inline void exchange_begin(struct datagram_key *key, struct flow *flow)
+{
+	flow->established = flow->started;
+	flow_opened(flow);
+	if (datagram_flow_put(key, flow))
+		loss(LOSS_FLOW);
+}
+
+static __always_inline void exchange_count(struct flow *flow, u32 payload, bool inbound)
+{
+	struct counters *counters = flow_counters(flow);
+
+	flow->established = bpf_ktime_get_ns();
+	__sync_fetch_and_add(inbound ? &flow->received : &flow->sent, payload);
+	if (counters)
+		__sync_fetch_and_add(inbound ? &counters->received : &counters->sent, payload);
+}
+
+/* Policy has changed its mind: the record of what was ends, and that of the refusal is made. */
+static __always_inline void exchange_refuse(struct datagram_key *key, struct flow *known,
+					    const struct decision *decision, u8 hook)
+{
+	struct flow ended = *known;
+
+	known->started = bpf_ktime_get_ns();
+	known->sent = 0;
+	known->received = 0;
+	known->rule = decision->rule;
+	known->reason = decision->reason;
+	known->verdict = decision->verdict;
+	known->hook = hook;
+	flow_released(&ended, key->cookie, STATE_CLOSED);
+	flow_denied(known, key->cookie);
+}
+
+static __always_inline void exchange_decide(const struct workload *workload,
+					    const struct flow *known, struct decision *decision)
+{
+	bool began_here = known->direction == DIRECTION_OUTBOUND;
+	struct endpoint at = {
+		.address = known->actual,
+		.port = known->actual_port,
+		.protocol = IPPROTO_UDP,
+	};
+	struct peer peer = {};
+
+	peer_find(&at, workload->flags & END_HOST, began_here, &peer);
+	if (began_here)
+		policy_outbound(workload, peer.class, peer.flags, address_is4(&at.address),
+				IPPROTO_UDP, bpf_ntohs(at.port), decision);
+	else
+		policy_inbound(workload, &peer, address_is4(&at.address), IPPROTO_UDP,
+			       bpf_ntohs(known->dialled_port), decision);
+}
+
+/* May a known exchange go on? 0 or -EPERM. A refused one stays known, so that it stays refused. */
+static __always_inline int exchange_check(const struct settings *cfg,
+					  const struct workload *workload,
+					  struct datagram_key *key, struct flow *known, u8 hook)
+{
+	bool open = verdict_lets_through(known->verdict);
+	struct decision decision = {};
+
+	if (known->epoch != cfg->policy_epoch) {
+		exchange_decide(workload, known, &decision);
+		known->epoch = cfg->policy_epoch;
+		if (!verdict_lets_through(decision.verdict)) {
+			if (open) {
+				exchange_refuse(key, known, &decision, hook);
+				return -EPERM;
+			}
+		} else {
+			known->rule = decision.rule;
+			known->reason = decision.reason;
+			known->verdict = decision.verdict;
+			if (!open) {
+				known->started = bpf_ktime_get_ns();
+				flow_opened(known);
+			}
+			return 0;
+		}
+	}
+	if (open)
+		return 0;
+	flow_refused_again(known);
+	return -EPERM;
+}

@@ -1,0 +1,94 @@
+"""Who is behind an address: the maps peers and listeners. Pure."""
+
+from __future__ import annotations
+
+from meshapi import identity
+from meshapi.resources import MeshNode, Workload
+from nodeagent import layout
+from nodeagent.desired.numbers import number
+from nodeagent.desired.units import Sheet
+from nodeagent.layout import End, address_bytes, port_bytes, version_of
+from nodeagent.policy.members import WORLD
+from nodeagent.state import name_of
+
+LOCAL, QUARANTINED = int(End.LOCAL), int(End.QUARANTINED)  # plain numbers are much faster
+
+_LOOPBACK = bytes(16)  # stands for the loopback addresses of this node
+
+
+def address(sheet: Sheet, text: str) -> None:
+    """What an address is: a service's, a node's, a node proxy's or a workload's, in this order."""
+    index = sheet.state.index
+    if text in index.virtual:
+        _peer(sheet, text, identity.UNKNOWN, sheet.number(WORLD), End.VIP)
+    elif text in (sheet.facts.proxy4, sheet.facts.proxy6):
+        _peer(sheet, text, identity.NODE, sheet.number(WORLD), End.LOCAL_NODE)
+    elif text in index.proxy_at:
+        node = index.proxy_at[text][0]
+        _peer(sheet, text, identity.PROXY, sheet.number(WORLD), End.PROXY, node)
+    elif text in index.node_at:
+        _node(sheet, sheet.state.nodes[index.node_at[text][0]], text)
+    elif text in index.at_address:
+        _workload(sheet, sheet.state.workloads[index.at_address[text][-1]], text)
+
+
+def listeners(sheet: Sheet, node: str) -> None:
+    """A node's host-network workloads are known by their ports where its address is shared."""
+    for name in sheet.state.index.on_node.get(node, ()):
+        workload = sheet.state.workloads[name]
+        if workload.spec.network == "host":
+            _listeners(sheet, workload, local=node == sheet.state.node)
+
+
+def node_number(node: str) -> int:
+    """The number by which the kernel knows a node; 0 is no node."""
+    return number("node", node)
+
+
+def local_flags(sheet: Sheet, workload: Workload, number_: int) -> int:
+    """END_* of a workload's class, and whether it runs here or is cut off."""
+    flags = sheet.closed(number_)
+    if workload.spec.node_name == sheet.state.node:
+        flags |= LOCAL
+    if sheet.state.quarantine_of(name_of(workload)) is not None:
+        flags |= QUARANTINED
+    return flags
+
+
+def _node(sheet: Sheet, node: MeshNode, text: str) -> None:
+    number_ = sheet.number(sheet.ends.node_address(node, text))
+    flags = int(End.SHARED)
+    if node.metadata.name == sheet.state.node:
+        flags |= End.LOCAL_NODE
+    else:
+        flags |= sheet.closed(number_)
+    _peer(sheet, text, identity.NODE, number_, flags, node.metadata.name)
+
+
+def _workload(sheet: Sheet, workload: Workload, text: str) -> None:
+    number_ = sheet.number(sheet.ends.workload(workload, version_of(text)))
+    flags = local_flags(sheet, workload, number_)
+    _peer(sheet, text, workload.status.identity, number_, flags, workload.spec.node_name)
+
+
+def _listeners(sheet: Sheet, workload: Workload, *, local: bool) -> None:
+    for text in sheet.state.addresses(workload):
+        number_ = sheet.number(sheet.ends.workload(workload, version_of(text)))
+        value = layout.PEER.pack(
+            workload.status.identity,
+            number_,
+            local_flags(sheet, workload, number_),
+            node_number(workload.spec.node_name),
+        )
+        for port in workload.spec.ports:
+            end = (port_bytes(port.port), layout.PROTOCOLS[port.protocol])
+            sheet.put("listeners", layout.ENDPOINT.pack(address_bytes(text), *end), value)
+            if local:  # dialled on loopback, from the host's own network
+                sheet.put("listeners", layout.ENDPOINT.pack(_LOOPBACK, *end), value)
+
+
+def _peer(  # noqa: PLR0917 - a map entry, field by field
+    sheet: Sheet, text: str, who: int, class_: int, flags: int, node: str = ""
+) -> None:
+    value = layout.PEER.pack(who, class_, flags, node_number(node) if node else 0)
+    sheet.put("peers", address_bytes(text), value)

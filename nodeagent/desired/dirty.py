@@ -1,0 +1,127 @@
+"""Which units a change may touch. Pure; too many is slow, too few is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from meshapi.resources import (
+    HTTPRoute,
+    MeshNode,
+    Namespace,
+    Quarantine,
+    Service,
+    TrafficPolicy,
+    Workload,
+)
+from nodeagent.desired.units import BLOCKS, DOMAINS, NODE, Facts, Unit
+from nodeagent.state import Changes, Name, NodeState, name_of
+
+
+def everything(state: NodeState, facts: Facts) -> set[Unit]:
+    """Every unit that a state has."""
+    index = state.index
+    addresses = {*index.virtual, *index.node_at, *index.proxy_at, *index.at_address}
+    units: set[Unit] = {("address", a) for a in (*addresses, facts.proxy4, facts.proxy6) if a}
+    units |= {("service", *name) for name in state.services}
+    units |= {("listeners", node) for node in index.on_node}
+    units |= {("local", *name) for name in index.on_node.get(state.node, ())}
+    return units | {NODE, BLOCKS, DOMAINS}
+
+
+def touched_workloads(state: NodeState, changes: Changes) -> set[Name]:
+    """The workloads that may be somebody else to policies; ``state`` is that after the changes."""
+    names = {name_of(workload) for workload in changes.of(Workload)}
+    for namespace in changes.of(Namespace):
+        names.update(state.index.in_namespace.get(namespace.metadata.name, ()))
+    for node in changes.of(MeshNode):
+        names.update(_in_host_network(state, node.metadata.name))
+    for quarantine in changes.of(Quarantine):
+        names.add((quarantine.metadata.namespace, quarantine.spec.workload))
+        names.update(
+            (guest.namespace, guest.workload)
+            for guest in quarantine.spec.allow_from
+            if guest.workload
+        )
+    return names
+
+
+def units(
+    before: NodeState, after: NodeState, changes: Changes, names: Iterable[Name]
+) -> set[Unit]:
+    """The units that changed objects, and the workloads ``names``, are part of."""
+    found: set[Unit] = set()
+    services = set(_named_services(changes))
+    for state in (before, after):
+        for name in names:
+            workload = state.workloads.get(name)
+            if workload is not None:
+                found |= set(_of_workload(state, workload))
+                services.update(state.services_of(workload))
+        for node in changes.of(MeshNode):
+            for name in state.index.on_node.get(node.metadata.name, ()):
+                services.update(state.services_of(state.workloads[name]))
+    for node in changes.of(MeshNode):
+        found |= set(_of_node(after, node))
+    for service in changes.of(Service):
+        found |= {("address", address) for address in service.spec.addresses}
+    for state in (before, after):
+        services |= {parent for name in services for parent in _routing_to(state, name)}
+    return found | {("service", *name) for name in services}
+
+
+def by_facts(before: Facts, after: Facts) -> set[Unit]:
+    """The units that what the node itself knows is part of."""
+    names = {
+        name
+        for name in {*before.cgroups, *after.cgroups}
+        if before.cgroups.get(name) != after.cgroups.get(name)
+    }
+    found: set[Unit] = {("local", *name) for name in names}
+    found |= {("service", port[0], port[1]) for port in before.redirected ^ after.redirected}
+    if (before.proxy4, before.proxy6) != (after.proxy4, after.proxy6):
+        addresses = (before.proxy4, before.proxy6, after.proxy4, after.proxy6)
+        found |= {("address", address) for address in addresses if address}
+    return found
+
+
+def _named_services(changes: Changes) -> Iterator[Name]:
+    """The services that changed objects are or are about."""
+    for service in changes.of(Service):
+        yield name_of(service)
+    for route in changes.of(HTTPRoute):
+        for parent in route.spec.parent_refs:
+            yield (parent.namespace or route.metadata.namespace, parent.name)
+    for policy in changes.of(TrafficPolicy):
+        for target in policy.spec.target_refs:
+            yield (policy.metadata.namespace, target.name)
+
+
+def _of_workload(state: NodeState, workload: Workload) -> Iterator[Unit]:
+    node = workload.spec.node_name
+    if node == state.node:
+        yield ("local", *name_of(workload))
+    if workload.spec.network == "host":
+        yield ("listeners", node)
+    for address in state.addresses(workload):
+        yield ("address", address)
+
+
+def _of_node(state: NodeState, node: MeshNode) -> Iterator[Unit]:
+    yield ("listeners", node.metadata.name)
+    for address in (*node.spec.addresses, *node.spec.proxy_addresses):
+        yield ("address", address)
+    if node.metadata.name == state.node:
+        yield NODE
+
+
+def _in_host_network(state: NodeState, node: str) -> Iterator[Name]:
+    for name in state.index.on_node.get(node, ()):
+        if state.workloads[name].spec.network == "host":
+            yield name
+
+
+def _routing_to(state: NodeState, service: Name) -> Iterator[Name]:
+    """The services whose routes may send to a service."""
+    for name in state.index.routed_to.get(service, ()):
+        for parent in state.routes[name].spec.parent_refs:
+            yield (parent.namespace or name[0], parent.name)

@@ -1,0 +1,95 @@
+"""What is on this node itself: its workloads, its own processes, the address blocks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from nodeagent import layout
+from nodeagent.desired.addresses import local_flags
+from nodeagent.desired.units import FROM_HERE, HERE, Facts, Sheet
+from nodeagent.layout import End, address_bytes, port_bytes
+from nodeagent.policy.members import WORLD, Member
+from nodeagent.state import Name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings map but for the policy epoch, which counts changes and is the writer's."""
+
+    proxy4: str
+    proxy6: str
+    proxy_port: int
+    flags: int
+    node_class4: int
+    node_class6: int
+    host_netns: int
+    levels: tuple[int, ...]
+
+    def pack(self, epoch: int) -> bytes:
+        return layout.SETTINGS.pack(
+            address_bytes(self.proxy4) if self.proxy4 else bytes(16),
+            address_bytes(self.proxy6) if self.proxy6 else bytes(16),
+            self.host_netns,
+            port_bytes(self.proxy_port),
+            self.flags,
+            epoch,
+            self.node_class4,
+            self.node_class6,
+            bytes(self.levels[:4]).ljust(4, b"\0"),
+        )
+
+
+def workload(sheet: Sheet, name: Name) -> None:
+    """A local workload: connections begin and arrive here, and its cgroup tells whose they are."""
+    found = sheet.state.workloads.get(name)
+    if found is None or found.spec.node_name != sheet.state.node:
+        return
+    classes = [sheet.number(sheet.ends.workload(found, version), HERE) for version in (4, 6)]
+    cgroup = sheet.facts.cgroups.get(name)
+    if cgroup is None:
+        return
+    flags = local_flags(sheet, found, classes[0]) & ~int(End.LOCAL)
+    if found.spec.network == "host":
+        flags |= End.HOST
+    sheet.put(
+        "workloads",
+        cgroup[0].to_bytes(8, "little"),
+        layout.WORKLOAD.pack(found.status.identity, *classes, flags),
+    )
+
+
+def node(sheet: Sheet) -> tuple[int, int]:
+    """The classes of this node's own processes, IPv4 and IPv6."""
+    four, six = (sheet.number(sheet.ends.own_processes(v), FROM_HERE) for v in (4, 6))
+    return four, six
+
+
+def blocks(sheet: Sheet) -> None:
+    """The classes of addresses outside the mesh, by the blocks that hold them."""
+    for network, held in sheet.ends.blocks.regions().items():
+        number = sheet.number(Member(blocks=held))
+        bits = network.prefixlen + (96 if network.version == 4 else 0)
+        key = layout.BLOCK_KEY.pack(bits, address_bytes(str(network.network_address)))
+        sheet.put("blocks", key, number.to_bytes(4, "little"))
+
+
+def domains(sheet: Sheet, patterns: Iterable[str]) -> None:
+    """The classes of addresses that names were resolved to, wherever these addresses lie."""
+    bases = {WORLD, *(Member(blocks=held) for held in sheet.ends.blocks.regions().values())}
+    for pattern in patterns:
+        for base in bases:
+            sheet.number(replace(base, domains=frozenset({pattern})))
+
+
+def settings(facts: Facts, classes: tuple[int, int], *, redirects: bool) -> Settings:
+    return Settings(
+        proxy4=facts.proxy4,
+        proxy6=facts.proxy6,
+        proxy_port=facts.proxy_port,
+        flags=layout.SETTINGS_L7 if redirects else 0,
+        node_class4=classes[0],
+        node_class6=classes[1],
+        host_netns=facts.host_netns,
+        levels=tuple(sorted({level for _, level in facts.cgroups.values()})),
+    )

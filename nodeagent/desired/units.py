@@ -1,0 +1,78 @@
+"""Units of desired state: what is computed together, and computed again when it may have changed.
+
+A unit is a name; its sheet holds the entries that it wants in the kernel maps and the classes that
+these refer to. Units never depend on each other's entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nodeagent.desired.ends import Ends
+from nodeagent.policy.members import PolicyClass
+from nodeagent.state import Name, NodeState
+
+PortName = tuple[str, str, int]  # namespace, service, port
+
+# ("address", text) · ("listeners", node) · ("local", namespace, name) ·
+# ("service", namespace, name) · ("blocks",) · ("domains",) · ("node",)
+Unit = tuple[str, ...]
+
+BLOCKS: Unit = ("blocks",)
+DOMAINS: Unit = ("domains",)
+NODE: Unit = ("node",)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the node itself knows: found cgroups (id and level) and what the proxy is ready for."""
+
+    cgroups: dict[Name, tuple[int, int]] = field(default_factory=dict)
+    redirected: frozenset[PortName] = frozenset()
+    host_netns: int = 0
+    proxy4: str = ""
+    proxy6: str = ""
+    proxy_port: int = 0
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a unit uses a class: do its connections begin here, do connections to it arrive here."""
+
+    source: bool = False
+    destination: bool = False
+
+
+THERE = Use()
+HERE = Use(source=True, destination=True)
+FROM_HERE = Use(source=True)
+
+
+@dataclass
+class Sheet:
+    """What one unit wants. ``numbered`` gives a class its number, ``closed`` its END_* flags."""
+
+    state: NodeState
+    facts: Facts
+    ends: Ends
+    numbered: Callable[[PolicyClass, Use], int]
+    closed: Callable[[int], int]
+    entries: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
+    classes: dict[int, Use] = field(default_factory=dict)
+    services: dict[int, PortName] = field(default_factory=dict)
+
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        self.entries[name, key] = value
+
+    def number(self, what: PolicyClass, use: Use = THERE) -> int:
+        """The number of a class, which this unit refers to from now on."""
+        number = self.numbered(what, use)
+        held = self.classes.get(number)
+        if held is None or held is THERE:
+            self.classes[number] = use
+        elif use is not THERE:
+            self.classes[number] = Use(
+                held.source or use.source, held.destination or use.destination
+            )
+        return number

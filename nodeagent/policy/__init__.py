@@ -1,0 +1,1 @@
+"""Policies of every kind, evaluated: may this end speak to that one, where, and why. Pure."""

@@ -1,0 +1,99 @@
+"""Change by change or all at once: the compiler comes to the same tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from meshapi.resources import Key, Resource
+from meshapi.watch import Snapshot
+from meshapi.wire import MeshSettings
+from nodeagent.desired.compiler import Compiler
+from nodeagent.desired.plan import Table
+from nodeagent.desired.units import Facts
+from nodeagent.state import advance, build, difference
+from tests.unit.nodeagent.desired.worlds import Manifest, anything, keyed
+
+FACTS = Facts(proxy4="169.254.77.1", proxy6="fd6d:6573:6800:ffff::1", proxy_port=15001)
+
+
+def facts(found: set[int], redirected: bool) -> Facts:
+    """Some of the node's own workloads have been found, in either namespace."""
+    return replace(
+        FACTS,
+        cgroups={
+            (namespace, f"w{i}"): (base + i, 2)
+            for base, namespace in ((1000, "shop"), (2000, "dev"))
+            for i in sorted(found)
+        },
+        redirected=frozenset({("shop", "s1", 80)} if redirected else ()),
+    )
+
+
+class Follower:
+    """A compiler that is told of snapshots, and the kernel that carries out its deltas."""
+
+    def __init__(self) -> None:
+        self.compiler = Compiler("n1")
+        self.objects: dict[Key, Resource] = {}
+        self.kernel: dict[str, Table] = {name: {} for name in self.compiler.tables}
+
+    def tell(self, objects: dict[Key, Resource], known: Facts, mesh: MeshSettings) -> None:
+        snapshot = Snapshot(self.compiler.state.revision + 1, objects, mesh)
+        changes = difference(self.objects, snapshot)
+        state = advance(self.compiler.state, snapshot, changes)
+        for delta in self.compiler.update(state, changes, known):
+            self._carry_out(delta)
+        self.objects = objects
+
+    def settle(self) -> None:
+        delta = self.compiler.settle()
+        if delta is not None:
+            self._carry_out(delta)
+
+    def _carry_out(self, delta) -> None:
+        for name, table in delta.writes.items():
+            self.kernel[name].update(table)
+        for part in (delta.removals, delta.late):
+            for name, keys in part.items():
+                for key in keys:
+                    del self.kernel[name][key]
+
+
+def fresh(objects: dict[Key, Resource], known: Facts, mesh: MeshSettings) -> Follower:
+    follower = Follower()
+    follower.tell(objects, known, mesh)
+    return follower
+
+
+steps = st.tuples(
+    st.lists(anything(), max_size=3),  # put
+    st.sets(st.integers(0, 30), max_size=3),  # delete, by position
+    st.sets(st.integers(1, 5)),
+    st.booleans(),
+    st.sampled_from(("hoplite-system", "shop")),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(anything(), max_size=12), st.lists(steps, min_size=1, max_size=4))
+def test_change_by_change_or_all_at_once(first: list[Manifest], changes: list) -> None:
+    follower = Follower()
+    objects = keyed(first)
+    follower.tell(objects, FACTS, MeshSettings())
+    for put, deleted, found, redirected, root in changes:
+        keys = list(objects)
+        gone = {keys[i] for i in deleted if i < len(keys)}
+        objects = {k: o for k, o in objects.items() if k not in gone} | keyed(put)
+        known, mesh = facts(found, redirected), MeshSettings(root_namespace=root)
+        follower.tell(objects, known, mesh)
+        assert follower.kernel == follower.compiler.tables
+    follower.settle()
+    assert follower.kernel == follower.compiler.tables
+    alone = fresh(objects, known, mesh)
+    assert follower.compiler.tables == alone.compiler.tables
+    assert follower.compiler.settings == alone.compiler.settings
+    assert follower.compiler.classes == alone.compiler.classes
+    assert follower.compiler.state == build("n1", Snapshot(len(changes) + 1, objects, mesh))
