@@ -174,7 +174,8 @@ struct flow {
 	__u8 path;
 	__u8 hook;
 	__u8 translated;		/* dialled and actual differ */
-	__u8 pad[5];
+	__u8 cut;			/* REASON_*: policy has ended it, and `rule` says which */
+	__u8 pad[4];
 };
 
 struct datagram_key {
@@ -289,7 +290,7 @@ struct event {
 	__u8 path;
 	__u8 hook;
 	__u8 state;			/* STATE_* */
-	__u8 pad;
+	__u8 cut;			/* REASON_*, as in struct flow */
 };
 
 #define STATE_CLOSED		1

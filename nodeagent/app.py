@@ -21,6 +21,7 @@ from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
 from nodeagent.datapath.sync import Writer
+from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
 from nodeagent.join import Membership
 from nodeagent.layout import map_specs
@@ -60,6 +61,12 @@ class Agent:
             sizes["events"],
             config.udp_idle_seconds,
         )
+        self._cutter = Cutter(
+            lambda: self._reconciler.compiler,
+            lambda: self._reconciler.cgroups,
+            self._datapath.open_map("sockets"),
+            root,
+        )
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
@@ -68,6 +75,7 @@ class Agent:
             self._collector,
             self._gauges,
             on_change=self._changed.set,
+            on_write=self._cutter.look,
             host_netns=machine.netns_cookie(),
         )
         if self._reconciler.restore():
@@ -90,6 +98,7 @@ class Agent:
                     "member": self._member(membership),
                     "reconcile": self._reconciler.run(),
                     "collect": self._collector.run(),
+                    "cut": self._cutter.run(),
                 },
             )
 
@@ -104,7 +113,9 @@ class Agent:
 
     async def _serve(self, stack: AsyncExitStack, membership: Membership) -> None:
         config, run_dir = self._config, Path(self._config.run_dir)
-        metrics = AgentMetrics(self._datapath.open_map("pairs"), self._collector, self._gauges)
+        metrics = AgentMetrics(
+            self._datapath.open_map("pairs"), self._collector, self._gauges, self._cutter.cut
+        )
         admin = Admin(
             self._reconciler, self._collector, metrics, self._datapath.open_map, self._pending
         )

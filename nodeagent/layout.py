@@ -58,11 +58,11 @@ BACKEND_KEY = struct.Struct("=I")
 POLICY_KEY = struct.Struct("=II")
 DECISION = struct.Struct("=IIBBBx")
 PORT_RULE_KEY = struct.Struct("=IIBx2s")
-FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBB5x")
+FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBB4x")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
-EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBx")
+EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
 RING_HEADER = 8
@@ -99,6 +99,7 @@ class Event(NamedTuple):
     path: int
     hook: int
     state: int
+    cut: int
 
 
 class DatagramFlow(NamedTuple):
@@ -128,6 +129,7 @@ class DatagramFlow(NamedTuple):
     path: int
     hook: int
     translated: int
+    cut: int
 
 
 class Pair(NamedTuple):
@@ -229,6 +231,11 @@ def address_bytes(text: str) -> bytes:
     return _MAPPED + bytes(map(int, text.split(".")))
 
 
+def is4(raw: bytes) -> bool:
+    """Whether 16 address bytes hold an IPv4 address."""
+    return raw.startswith(_MAPPED)
+
+
 def version_of(text: str) -> int:
     """The IP version of an address that has been checked."""
     return 6 if ":" in text else 4
@@ -238,7 +245,7 @@ def address_text(raw: bytes) -> str:
     """The usual text of 16 address bytes; the unspecified address is empty."""
     if raw == bytes(16):
         return ""
-    if raw.startswith(_MAPPED):
+    if is4(raw):
         return str(ipaddress.IPv4Address(raw[12:]))
     return str(ipaddress.IPv6Address(raw))
 

@@ -18,7 +18,7 @@ from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
 from nodeagent.desired.units import Facts, PortName
 from nodeagent.feedstore import FeedStore
-from nodeagent.state import NodeState, advance, difference
+from nodeagent.state import Name, NodeState, advance, difference
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.metrics import Gauges
 from nodeagent.telemetry.names import Names
@@ -51,6 +51,7 @@ class Reconciler:
         gauges: Gauges,
         *,
         on_change: Callable[[], None],
+        on_write: Callable[[], None],
         host_netns: int,
     ) -> None:
         self._writer = writer
@@ -59,6 +60,7 @@ class Reconciler:
         self._collector = collector
         self._gauges = gauges
         self._on_change = on_change
+        self._on_write = on_write
         self._facts = Facts(
             host_netns=host_netns,
             proxy4=nodecontract.PROXY_ADDRESS4,
@@ -78,6 +80,11 @@ class Reconciler:
     def state(self) -> NodeState:
         """The newest state that was compiled."""
         return self.compiler.state
+
+    @property
+    def cgroups(self) -> dict[Name, tuple[int, int]]:
+        """The cgroups of this node's workloads that were found: id and level."""
+        return self._facts.cgroups
 
     # -- what changes -----------------------------------------------------------------------------
 
@@ -186,6 +193,7 @@ class Reconciler:
         )
         self._gauges.entries = {name: len(table) for name, table in self.compiler.tables.items()}
         if done.written or done.removed:
+            self._on_write()
             self._gauges.apply_seconds = done.seconds
             _log.info(
                 "kernel maps changed",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from meshapi.errors import HopliteError
 
-BPF_ANY = 0
+BPF_ANY, BPF_EXIST = 0, 2
 BATCH = 4096
 
 # enum bpf_attach_type (uapi/linux/bpf.h)
@@ -195,6 +195,14 @@ class KernelMap:
             if error.errno == errno.E2BIG:
                 error.fix = f"raise the agent's setting mapSizes.{self.name}"
             raise error
+
+    def replace(self, key: bytes, value: bytes) -> bool:
+        """Write an entry only if it is there; whether it was."""
+        if _LIBRARY.bpf_map_update_elem(self.fd, key, value, BPF_EXIST) < 0:
+            if ctypes.get_errno() == errno.ENOENT:
+                return False
+            raise _failed(f"map {self.name}")
+        return True
 
     def put_many(self, entries: list[tuple[bytes, bytes]]) -> None:
         """Write entries in order, in batches where the kernel can (hash maps, 5.6 on)."""

@@ -26,7 +26,14 @@ from nodeagent.desired.local import Settings
 from nodeagent.desired.numbers import Numbering, number
 from nodeagent.desired.plan import MAPS, Delta, Table
 from nodeagent.desired.units import BLOCKS, DOMAINS, NODE, THERE, Facts, PortName, Sheet, Unit, Use
-from nodeagent.layout import CLASS_ANY, POLICY_KEY, SERVICE, SERVICE_REDIRECT, End
+from nodeagent.layout import (
+    CLASS_ANY,
+    POLICY_KEY,
+    SERVICE,
+    SERVICE_REDIRECT,
+    End,
+    address_text,
+)
 from nodeagent.policy.blocks import Blocks
 from nodeagent.policy.decisions import Answer, Decision, Protocol, Rule, at
 from nodeagent.policy.matrix import Matrix, Pair
@@ -101,6 +108,15 @@ class Compiler:
     @property
     def settings(self) -> Settings:
         return local.settings(self.facts, self._node_classes, redirects=self._redirects > 0)
+
+    def rule_number(self, rule: Rule) -> int:
+        """The number by which the kernel knows a rule."""
+        return self._encoder.rule_number(rule)
+
+    def outside(self, address: bytes) -> int:
+        """The class number of an address that is nobody's in the mesh."""
+        held = self._ends.blocks.holding_address(address_text(address))
+        return self._numbers.get(Member(blocks=held), WORLD_NUMBER)
 
     def decide(self, source: int, destination: int, protocol: Protocol, port: int) -> Decision:
         """The decision for a pair of class numbers that are in use."""

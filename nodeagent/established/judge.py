@@ -1,0 +1,114 @@
+"""What policy says now of a connection that is open. Pure.
+
+The same questions in the same order as bpf/connect.c (outbound_decide) and bpf/ingress.c
+(inbound_decide) ask them, with the tables that the kernel has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshapi.verdict import Direction, Path, Reason, Verdict
+from nodeagent import layout
+from nodeagent.desired.compiler import Compiler
+from nodeagent.layout import DatagramFlow, End, port_number
+from nodeagent.policy.decisions import OPEN, Decision, Protocol
+
+_NODE = Decision(Verdict.ALLOW, Reason.LOCAL_NODE)
+_PROXY = Decision(Verdict.ALLOW, Reason.NODE_PROXY)
+_PROTOCOLS: dict[int, Protocol] = {6: "TCP", 17: "UDP"}
+
+
+@dataclass(frozen=True)
+class _End:
+    """A class and the END_* flags that it was found with."""
+
+    number: int
+    flags: int
+
+
+class Judge:
+    """One revision's word; asks each distinct question once."""
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._tables = compiler.tables
+        self._known: dict[object, Decision] = {}
+
+    def decide(self, flow: DatagramFlow) -> Decision:
+        """The decision for a connection as if it were opened now; open if it is not ours."""
+        outbound = flow.direction == Direction.OUTBOUND
+        question = (
+            flow.cgroup,
+            flow.direction,
+            flow.path,
+            flow.protocol,
+            flow.actual,
+            flow.actual_port if outbound else flow.dialled_port,
+            (flow.dialled, flow.dialled_port) if flow.path == Path.PROXY else None,
+        )
+        found = self._known.get(question)
+        if found is None:
+            found = self._outbound(flow) if outbound else self._inbound(flow)
+            self._known[question] = found
+        return found
+
+    def _outbound(self, flow: DatagramFlow) -> Decision:
+        source = self._local(flow)
+        if source is None:
+            return OPEN
+        if flow.path == Path.PROXY:
+            destination = self._redirected(flow)
+            port = port_number(flow.dialled_port)
+            if destination is None:
+                return OPEN  # not redirected any more: new connections go another way
+        else:
+            destination = self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=True)
+            port = port_number(flow.actual_port)
+        if destination.flags & End.LOCAL_NODE and not source.flags & End.QUARANTINED:
+            return _NODE
+        return self._look_up(source, destination, flow.protocol, port)
+
+    def _inbound(self, flow: DatagramFlow) -> Decision:
+        destination = self._local(flow)
+        if destination is None:
+            return OPEN
+        source = self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=False)
+        if not destination.flags & End.QUARANTINED:
+            if source.flags & End.LOCAL_NODE:
+                return _NODE
+            if source.flags & End.PROXY:
+                return _PROXY
+        return self._look_up(source, destination, flow.protocol, port_number(flow.dialled_port))
+
+    def _look_up(self, source: _End, destination: _End, protocol: int, port: int) -> Decision:
+        if not source.flags & End.EGRESS and not destination.flags & End.INGRESS:
+            return OPEN
+        name = _PROTOCOLS.get(protocol, "OTHER")
+        return self._compiler.decide(source.number, destination.number, name, port)
+
+    def _local(self, flow: DatagramFlow) -> _End | None:
+        raw = self._tables["workloads"].get(flow.cgroup.to_bytes(8, "little"))
+        if raw is None:
+            return None
+        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+        return _End(class4 if layout.is4(flow.actual) else class6, flags)
+
+    def _redirected(self, flow: DatagramFlow) -> _End | None:
+        key = layout.ENDPOINT.pack(flow.dialled, flow.dialled_port, flow.protocol)
+        raw = self._tables["services"].get(key)
+        if raw is None:
+            return None
+        _, class_, _, _, flags, action = layout.SERVICE.unpack(raw)
+        return _End(class_, flags) if action == layout.SERVICE_REDIRECT else None
+
+    def _peer(self, address: bytes, port: bytes, protocol: int, *, by_port: bool) -> _End:
+        raw = self._tables["peers"].get(address)
+        if raw is None:
+            return _End(self._compiler.outside(address), 0)
+        _, class_, flags, _ = layout.PEER.unpack(raw)
+        if by_port and flags & End.SHARED:
+            raw = self._tables["listeners"].get(layout.ENDPOINT.pack(address, port, protocol))
+            if raw is not None:
+                _, class_, flags, _ = layout.PEER.unpack(raw)
+        return _End(class_, flags)
