@@ -137,13 +137,12 @@ def test_a_connection_that_is_refused_now_is_cut(
     port = 7100 if name == "far-host" else TCP
     node = next(n for n in lab.record.plan.nodes if n.name == workload.node)
     addresses = workload.addresses or (node.address4, node.address6)
-    with held(lab, client, addresses[family], port) as connection:
-        with policy(lab, name) as closing:
-            assert last_word(connection) in {"ECONNABORTED", "ECONNRESET"}
-            eventually(lambda: bool(cut_flows(lab, name)))
-            found = cut_flows(lab, name)[-1]
-            assert (found.reason, found.policy) == ("INGRESS_DENIED", closing)
-            assert found.verdict == "ALLOW"
+    with held(lab, client, addresses[family], port) as connection, policy(lab, name) as closing:
+        assert last_word(connection) in {"ECONNABORTED", "ECONNRESET"}
+        eventually(lambda: bool(cut_flows(lab, name)))
+        found = cut_flows(lab, name)[-1]
+        assert (found.reason, found.policy) == ("INGRESS_DENIED", closing)
+        assert found.verdict == "ALLOW"
 
 
 def cut_flows(lab: api.Lab, server: str) -> list:
