@@ -80,6 +80,9 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 		}
 		policy_outbound(from, peer.class, peer.flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
+		if (decision.verdict == VERDICT_DENY && peer.identity == IDENTITY_WORLD)
+			policy_by_name(cfg, flow->source_class, to, &flow->destination_class,
+				       &decision);
 	}
 	flow->actual = to->address;
 	flow->actual_port = to->port;

@@ -103,6 +103,7 @@ class Agent:
             )
 
     def _attach(self, attached: Attached, root: Path) -> None:
+        self._datapath.connect_calls(attached)
         self._datapath.attach(attached, "node", root)
         proxy = root / self._config.proxy_cgroup
         if proxy.is_dir():
