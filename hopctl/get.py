@@ -142,7 +142,15 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
         )
     if kind.type is Workload:
         quarantines = await client.list_all(by_word("quarantines"))
-        return Context(0, now, quarantines=[q for q in quarantines if isinstance(q, Quarantine)])
+        return Context(
+            0,
+            now,
+            quarantined={
+                (q.metadata.namespace, q.spec.workload)
+                for q in quarantines
+                if isinstance(q, Quarantine)
+            },
+        )
     return Context(0, now)
 
 

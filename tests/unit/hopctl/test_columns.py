@@ -176,12 +176,10 @@ def test_a_workload_shows_what_keeps_connections_away(spec, status, words, tone)
 
 
 def test_a_quarantined_workload_is_marked():
-    marked = decode("Quarantine", "any-name", {"workload": "w"})
-    other = decode("Quarantine", "w", {"workload": "w"}, namespace="ops")
     w = workload("w")
-    assert shown("wl", w, quarantines=[marked])["READY"].text == "True QUARANTINED"
-    assert shown("wl", w, quarantines=[marked])["READY"].tone == "bad"
-    assert shown("wl", w, quarantines=[other])["READY"].text == "True"
+    found = shown("wl", w, quarantined={("shop", "w")})["READY"]
+    assert (found.text, found.tone) == ("True QUARANTINED", "bad")
+    assert shown("wl", w, quarantined={("ops", "w")})["READY"].text == "True"
 
 
 def test_a_service_leaves_out_backends_that_take_no_connections():
