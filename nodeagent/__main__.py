@@ -48,6 +48,7 @@ def _config(path: str | None) -> AgentConfig:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from error
     config = settings.load(AgentConfig, text, path or "settings", os.environ, PREFIX)
     config.sizes()
+    config.dns()
     return config
 
 

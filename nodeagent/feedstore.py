@@ -14,14 +14,15 @@ import msgspec
 from meshapi.codec import encode
 from meshapi.errors import HopliteError
 from meshapi.watch import FeedReducer, Snapshot
-from meshapi.wire import FeedFrame
+from meshapi.wire import FeedFrame, MeshSettings
 
 
 class FeedStore:
-    """One file in the state directory."""
+    """One file in the state directory. ``mesh`` is what its state says of the mesh as a whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.mesh = MeshSettings()
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the stored state; it is on disk when this returns."""
@@ -34,6 +35,7 @@ class FeedStore:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(self._path)
+        self.mesh = snapshot.mesh
 
     def load(self) -> Snapshot | None:
         """The stored state, or None if there is none; one that cannot be read is a refusal."""
@@ -52,4 +54,6 @@ class FeedStore:
                 where=str(self._path),
                 fix="remove the file; the controller sends everything again",
             ) from error
+        if snapshot is not None:
+            self.mesh = snapshot.mesh
         return snapshot
