@@ -206,7 +206,9 @@ static __always_inline int connect_stage(struct bpf_sock_addr *ctx, struct endpo
 	}
 	if (result < 0) {
 		socket_flow_drop(cookie);
-		flow_denied(&flow, cookie);
+		/* Resolvers connect UDP sockets to whatever they found, to order it; they send nothing. */
+		if (flow.protocol != IPPROTO_UDP || flow.reason != REASON_SERVICE_PORT_UNKNOWN)
+			flow_denied(&flow, cookie);
 	}
 	return result;
 }
