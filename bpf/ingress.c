@@ -6,7 +6,6 @@
  * a handful of instructions.
  */
 
-#define DNS_PORT	53
 #define TCP_FLAG_SYN	0x02
 #define TCP_FLAG_ACK	0x10
 
@@ -244,6 +243,17 @@ static __always_inline bool inside_pod(const struct workload *to, const struct p
 		address_same(&packet->remote, &packet->local));
 }
 
+static __always_inline bool from_resolver(const struct packet *packet)
+{
+	struct endpoint at = {
+		.address = packet->remote,
+		.port = packet->remote_port,
+		.protocol = packet->protocol,
+	};
+
+	return is_resolver(&at);
+}
+
 static __always_inline int ingress_stage(struct __sk_buff *skb)
 {
 	struct settings *cfg = settings_get();
@@ -265,8 +275,7 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	if (packet.protocol == IPPROTO_UDP) {
 		if (datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb)))
 			return -EPERM;
-		if (cfg->flags & SETTINGS_NAMES && packet.remote_port == bpf_htons(DNS_PORT) &&
-		    is_resolver(&packet.remote))
+		if (cfg->flags & SETTINGS_NAMES && from_resolver(&packet))
 			call(skb, CALL_DNS);
 		return 0;
 	}

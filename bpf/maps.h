@@ -67,7 +67,7 @@ SOCKET_STORAGE(origins, struct origin, PIN_origins);
 
 BPF_TABLE_PINNED("hash", struct domain_key, u32, domains, SIZE_domains, PIN_domains,
 		 BPF_F_NO_PREALLOC);
-BPF_TABLE_PINNED("hash", struct address, u8, resolvers, SIZE_resolvers, PIN_resolvers,
+BPF_TABLE_PINNED("hash", struct endpoint, u8, resolvers, SIZE_resolvers, PIN_resolvers,
 		 BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED("lru_hash", struct address, struct learnt, learnt, SIZE_learnt, PIN_learnt);
 BPF_TABLE_PINNED("percpu_array", u32, struct name, scratch, SIZE_scratch, PIN_scratch);
@@ -135,9 +135,9 @@ static __always_inline u32 *domain_pattern(struct domain_key *key)
 	return domains.lookup(key);
 }
 
-static __always_inline bool is_resolver(struct address *address)
+static __always_inline bool is_resolver(struct endpoint *at)
 {
-	return resolvers.lookup(address) != NULL;
+	return resolvers.lookup(at) != NULL;
 }
 
 static __always_inline struct learnt *learnt_at(struct address *address)

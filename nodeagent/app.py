@@ -66,6 +66,7 @@ class Agent:
             lambda: self._reconciler.compiler,
             lambda: self._reconciler.cgroups,
             self._datapath.open_map("sockets"),
+            self._datapath.open_map("learnt"),
             root,
         )
         self._dns = DnsServer(
@@ -83,6 +84,7 @@ class Agent:
             self._gauges,
             on_change=self._in_force,
             on_write=self._cutter.look,
+            resolvers=self._dns.believed,
             host_netns=machine.netns_cookie(),
         )
         if self._reconciler.restore():

@@ -211,7 +211,7 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
         "value": (struct.Struct("=I"), ("pattern",)),
     },
     "resolvers": {
-        "key": (ADDRESS, ("address",)),
+        "key": (ENDPOINT, ("address", "port", "protocol")),
         "value": (struct.Struct("=B"), ("trusted",)),
     },
     "learnt": {
@@ -315,7 +315,7 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("policy", "hash", POLICY_KEY.size, DECISION.size, sizes["policy"]),
         MapSpec("port_rules", "lpm_trie", PORT_RULE_KEY.size, DECISION.size, sizes["port_rules"]),
         MapSpec("domains", "hash", DOMAIN_KEY.size, 4, sizes["domains"]),
-        MapSpec("resolvers", "hash", 16, 1, sizes["resolvers"]),
+        MapSpec("resolvers", "hash", ENDPOINT.size, 1, sizes["resolvers"]),
         MapSpec("learnt", "lru_hash", 16, LEARNT.size, sizes["learnt"]),
         MapSpec("scratch", "percpu_array", 4, NAME_SIZE, 1),
         MapSpec("calls", "prog", 4, 4, len(CALLS)),

@@ -54,6 +54,11 @@ class DnsServer:
         """Answer from this state from now on."""
         self._zone = _zone(state)
 
+    def believed(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of the resolvers whose answers tell addresses by name: us, and ours."""
+        known = (*self._listen, *self._upstreams.current())
+        return tuple((endpoint.address, endpoint.port) for endpoint in known)
+
     def dump(self) -> dict[str, Any]:
         """What the admin API shows."""
         zone = self._zone
