@@ -20,6 +20,7 @@ from nodeagent.cgroups import CgroupFinder
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
+from nodeagent.datapath.inheritance import Inheritance
 from nodeagent.datapath.sync import Writer
 from nodeagent.dns.server import DnsServer
 from nodeagent.established.cutter import Cutter
@@ -90,7 +91,7 @@ class Agent:
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
             _log.info("stored state in force", extra={"revision": revision})
-        self._attach(self._attached, root)
+        self._take_over(root)
 
     async def run(self) -> None:
         """Follow the controller and serve, until told to stop."""
@@ -111,6 +112,15 @@ class Agent:
                 },
             )
 
+    def _take_over(self, root: Path) -> None:
+        """Attach this release's programs, in the place of another's if there are any."""
+        layouts = Path(self._config.state_dir) / "layouts.json"
+        inheritance = Inheritance(self._datapath.map_folder, layouts, self._datapath.specs)
+        inheritance.begin()
+        self._attach(self._attached, root)
+        self._collector.take(inheritance.finish())
+        self._datapath.forget_old(self._attached)
+
     def _attach(self, attached: Attached, root: Path) -> None:
         self._datapath.connect_calls(attached)
         self._datapath.attach(attached, "node", root)
@@ -119,7 +129,6 @@ class Agent:
             self._datapath.attach(attached, "proxy", proxy)
         else:
             _log.warning("no proxy cgroup: nothing is redirected", extra={"cgroup": str(proxy)})
-        self._datapath.forget_old(attached)
 
     async def _serve(self, stack: AsyncExitStack, membership: Membership) -> None:
         config, run_dir = self._config, Path(self._config.run_dir)

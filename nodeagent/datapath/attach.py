@@ -24,7 +24,6 @@ from nodeagent.datapath.programs import (
     PROGRAMS,
     Program,
     compile_text,
-    pin_name,
     source_folder,
     version,
 )
@@ -71,7 +70,7 @@ class Datapath:
         """The pinned map of that name (opened once)."""
         if name not in self._maps:
             spec = next(s for s in self.specs if s.name == name)
-            path = self.map_folder / pin_name(spec)
+            path = self.map_folder / spec.pin
             self._maps[name] = libbpf.KernelMap(path, spec.key, spec.value)
         return self._maps[name]
 
@@ -98,7 +97,7 @@ class Datapath:
 
     def forget_old(self, attached: Attached) -> None:
         """Unpin program sets and maps that the running version does not use."""
-        wanted_maps = {pin_name(s) for s in self.specs}
+        wanted_maps = {s.pin for s in self.specs}
         for path in self.pins.glob("programs-*"):
             if path.name != f"programs-{attached.version}":
                 shutil.rmtree(path)

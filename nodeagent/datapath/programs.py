@@ -86,17 +86,12 @@ def source_folder() -> Path:
     return Path(str(files("bpf")))
 
 
-def pin_name(spec: MapSpec) -> str:
-    """A map's file in the pin directory."""
-    return f"{spec.name}@{spec.version}"
-
-
 def compile_text(folder: Path, specs: tuple[MapSpec, ...], pins: Path, features: set[str]) -> str:
     """The whole datapath as one text: BCC rewrites map calls in the main file only."""
     lines = [f"#define {f.constant} {int(f.name in features)}" for f in FEATURES]
     for spec in specs:
         lines.append(f"#define SIZE_{spec.name} {spec.entries}")
-        lines.append(f'#define PIN_{spec.name} "{pins / pin_name(spec)}"')
+        lines.append(f'#define PIN_{spec.name} "{pins / spec.pin}"')
     lines.append(_paste(folder, "mesh.c"))
     return "\n".join(lines)
 
