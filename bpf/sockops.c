@@ -240,7 +240,10 @@ int mesh_sockops(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-/* close() of a socket that sockops does not see: UDP, and TCP that never left. */
+/*
+ * close() of a socket that sockops does not see: UDP, TCP that never left, and TCP that was open
+ * before its workload was enrolled (its record is the agent's, nodeagent/established/strangers.py).
+ */
 int mesh_release(struct bpf_sock *sk)
 {
 	u64 cookie = bpf_get_socket_cookie(sk);
@@ -263,10 +266,11 @@ int mesh_release(struct bpf_sock *sk)
 			flow_released(&flow, cookie, STATE_CLOSED);
 		}
 		socket_flow_drop(cookie);
-	} else if (sk->state == BPF_TCP_CLOSE) {
+	} else if (found->reason == REASON_OPEN_BEFORE || sk->state == BPF_TCP_CLOSE) {
 		flow = *found;
 		socket_flow_drop(cookie);
-		flow_released(&flow, cookie, STATE_FAILED);
+		flow_released(&flow, cookie,
+			      flow.reason == REASON_OPEN_BEFORE ? STATE_CLOSED : STATE_FAILED);
 	}
 	return 1;
 }

@@ -17,6 +17,7 @@ from meshapi.watch import Snapshot
 from nodeagent import listen, loopback, machine, proxysocket, subscribe
 from nodeagent.admin import Admin
 from nodeagent.cgroups import CgroupFinder
+from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
@@ -80,6 +81,7 @@ class Agent:
             config.node_name,
             Writer(self._datapath),
             CgroupFinder(root),
+            CgroupWatch(root),
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,

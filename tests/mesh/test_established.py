@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ import pytest
 
 from lab import api
 from tests.mesh.asking import apply, ask_unix, delete, dial, eventually, flows, virtual_addresses
+from tests.mesh.holding import held, last_word
 from tests.mesh.programs import SERVER
 
 pytestmark = pytest.mark.root
@@ -66,41 +65,10 @@ metadata: {{name: {name}, namespace: shop, annotations: {annotations}}}
 spec: {{podSelector: {{matchLabels: {{app: {app}}}}}, ingress: [{ingress}]}}
 """
 
-# Opens a connection, says "open", and echoes a line every tenth of a second until it fails; then
-# says how, and what it had to say.
-HOLD = """
-import errno, socket, sys, time
-connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5)
-connection.recv(99)
-print("open", flush=True)
-try:
-    while True:
-        connection.sendall(b"x")
-        if not connection.recv(1):
-            print("EOF", flush=True)
-            break
-        time.sleep(0.1)
-except OSError as error:
-    print(errno.errorcode.get(error.errno or 0, type(error).__name__), flush=True)
-"""
-
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[[str], api.Lab]) -> api.Lab:
     return make_lab(LAB)
-
-
-@contextmanager
-def held(lab: api.Lab, target: str, address: str, port: int) -> Iterator[subprocess.Popen[str]]:
-    """An open connection in use; ended when the block is."""
-    process = lab.popen(target, [sys.executable, "-c", HOLD, address, str(port)])
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextmanager
@@ -111,12 +79,6 @@ def policy(lab: api.Lab, app: str, ingress: str = "", **annotations: str) -> Ite
     apply(lab, CLOSED.format(name=name, app=app, ingress=ingress, annotations=f"{{{notes}}}"))
     yield f"shop/{name}"
     delete(lab, "networkpolicy", "shop", name)
-
-
-def last_word(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    process.wait(timeout=10)
-    return process.stdout.read().strip()
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
