@@ -75,10 +75,11 @@ class Agent:
             config.dns_upstreams,
             (*config.addresses, *_proxy_addresses(config)),
         )
+        self._finder = CgroupFinder(root)
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
-            CgroupFinder(root),
+            self._finder,
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
@@ -98,6 +99,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_reader(self._finder.fd, self._reconciler.hear)
         membership = Membership(self._config)
         async with AsyncExitStack() as stack:
             await self._serve(stack, membership)

@@ -104,6 +104,11 @@ class Reconciler:
         self._gauges.revision = snapshot.revision
         self._wake.set()
 
+    def hear(self) -> None:
+        """Cgroups have come or gone."""
+        self._finder.heard()
+        self._enrol()
+
     def redirect(self, services: frozenset[PortName]) -> None:
         """The node proxy is ready for exactly these service ports; in force when this returns."""
         if services != self._facts.redirected:
@@ -127,8 +132,7 @@ class Reconciler:
                 self._apply(snapshot)
 
     def _tick(self) -> None:
-        if self._look(self.state) != self._facts:  # a cgroup appeared, vanished, or was made anew
-            self._apply()
+        if self._enrol():
             return
         if not self._in_step:
             self._failures += 1
@@ -140,6 +144,13 @@ class Reconciler:
         delta = self.compiler.settle()
         if delta is not None:
             self._write([delta])
+
+    def _enrol(self) -> bool:
+        """Bring the kernel up to the facts as they are now; False if nothing has changed."""
+        if self._look(self.state) == self._facts:
+            return False  # no cgroup appeared, vanished, or was made anew
+        self._apply()
+        return True
 
     def _apply(self, snapshot: Snapshot | None = None) -> None:
         """Kernel first, then the disk, and only then the word that it is in force."""
