@@ -14,7 +14,7 @@ from typing import Any
 from meshapi import nodecontract
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.watch import Snapshot
-from nodeagent import listen, loopback, machine, proxysocket, subscribe
+from nodeagent import listen, loopback, machine, notify, proxysocket, subscribe
 from nodeagent.admin import Admin
 from nodeagent.cgroups import CgroupFinder
 from nodeagent.cgroupwatch import CgroupWatch
@@ -104,6 +104,7 @@ class Agent:
         membership = Membership(self._config)
         async with AsyncExitStack() as stack:
             await self._serve(stack, membership)
+            notify.ready(f"revision {self._reconciler.in_force.revision} in force")
             await _until(
                 stop,
                 {

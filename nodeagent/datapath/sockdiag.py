@@ -77,6 +77,17 @@ def destroy(cookies: set[int]) -> set[int]:
     return found
 
 
+def able() -> bool:
+    """Whether this kernel can end connections: asked of one that does not exist."""
+    nobody = b"\xc0\x00\x02\x01" + bytes(12)  # 192.0.2.1 (RFC 5737)
+    identity = struct.pack(">HH16s16s", 1, 1, nobody, nobody) + bytes(12)
+    try:
+        with _netlink() as netlink:
+            return not _end(netlink, socket.AF_INET, identity)
+    except (HopliteError, OSError):
+        return False
+
+
 def _netlink() -> socket.socket:
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
     made.bind((0, 0))
