@@ -29,7 +29,7 @@ from nodeagent.feedstore import FeedStore
 from nodeagent.join import Membership
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
-from nodeagent.report import Reporter
+from nodeagent.report import Reporter, report
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.metrics import AgentMetrics, Gauges
@@ -70,6 +70,7 @@ class Agent:
             self._datapath.open_map("sockets"),
             self._datapath.open_map("learnt"),
             root,
+            on_cut=self._changed.set,
         )
         self._dns = DnsServer(
             config.node_name,
@@ -165,8 +166,7 @@ class Agent:
         reporter = Reporter(
             node,
             connect,
-            lambda: self._reconciler.in_force,
-            self._attached.features,
+            lambda: report(self._reconciler.in_force, self._attached.features, self._cutter.cut),
             self._changed,
         )
         channel = Channel(node, connect, self._ask, self._cover)

@@ -53,12 +53,15 @@ class Cutter:
         sockets: KernelMap,
         learnt: KernelMap,
         root: Path,
+        *,
+        on_cut: Callable[[], None],
     ) -> None:
         self._compiler = compiler
         self._cgroups = cgroups
         self._sockets = sockets
         self._learnt = learnt
         self._root = root
+        self._on_cut = on_cut
         self._wake = asyncio.Event()
         self._wake.set()
         self._strangers = Strangers(sockets)
@@ -140,6 +143,7 @@ class Cutter:
                 ended.update(policies_of(rule) if rule is not None else ())
         self.cut.update(ended)
         if ended:
+            self._on_cut()
             by_policy = {str(key): number for key, number in ended.items()}
             _log.info("connections cut", extra={"policies": by_policy, "not_found": missed})
         return not missed

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -153,6 +157,14 @@ def test_the_number_is_reported(lab: api.Lab) -> None:
         last_word(connection)
         line = f'hoplite_connections_cut_total{{policy="{name}",policy_kind="NetworkPolicy"}}'
         eventually(lambda: line in ask_unix(lab.agent_socket("node1"), "/metrics"))
+        words = ("get", "networkpolicy", name.rpartition("/")[2], "-n", "shop", "-o", "json")
+        eventually(lambda: json.loads(_hopctl(lab, *words))["status"].get("connectionsCut") == 1)
+
+
+def _hopctl(lab: api.Lab, *words: str) -> str:
+    command = [sys.executable, "-m", "hopctl", *words]
+    done = subprocess.run(command, env={**os.environ, **lab.env}, capture_output=True, check=True)
+    return done.stdout.decode()
 
 
 def test_a_quarantine_cuts_both_ways(lab: api.Lab) -> None:
