@@ -52,6 +52,7 @@ _PLAIN: dict[type[Resource], str] = {
     Quarantine: "quarantines",
     BlockList: "block_lists",
 }
+_PLACES = {kind.__name__: place for kind, place in _PLAIN.items()}
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,12 @@ class NodeState:
     def local(self) -> list[Workload]:
         """This node's own workloads."""
         return [self.workloads[name] for name in self.index.on_node.get(self.node, ())]
+
+    def find(self, key: Key) -> Resource | None:
+        """An object by its kind and name."""
+        place = _PLACES[key.kind]
+        found: Resource | None = getattr(self, place).get(_place_key(key, place))
+        return found
 
     def objects(self) -> Iterator[Resource]:
         for place in dict.fromkeys(_PLAIN.values()):
