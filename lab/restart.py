@@ -22,7 +22,7 @@ from lab.patience import stretched
 from lab.processes import PATH, Place, launcher
 from meshapi.errors import HopliteError
 
-_PATIENCE = 15.0  # seconds
+_PATIENCE = 60.0  # seconds; a machine that is busy compiles slowly
 
 
 def kill(lab: Lab, *cgroup: str, how: signal.Signals = signal.SIGKILL) -> None:
