@@ -53,6 +53,9 @@ def _config(path: str | None) -> AgentConfig:
 
 def _run(config: AgentConfig, *, remove: bool) -> None:
     logs.setup(config.log_level)
+    # The agent trusts the mesh's CA alone; without this, importing aiohttp loads the system's CAs,
+    # twice: 2.2 MB and 40 ms.
+    os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
     from nodeagent import app
 
     if remove:
