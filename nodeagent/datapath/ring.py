@@ -12,7 +12,7 @@ import mmap
 import struct
 
 from meshapi.errors import HopliteError
-from nodeagent.layout import EVENT, RING_HEADER, RING_STRIDE
+from nodeagent.layout import EVENT, RING_HEADER
 
 _POSITION = struct.Struct("<Q")
 _HEADER = struct.Struct("<I")
@@ -21,10 +21,12 @@ _DISCARDED = 1 << 30
 
 
 class Ring:
-    """The consumer's end of one ring buffer of EVENT records."""
+    """The consumer's end of one ring buffer of ``size`` bytes, with records of one length."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, record: int = EVENT.size) -> None:
         page = mmap.PAGESIZE
+        self._record = record
+        self._stride = (RING_HEADER + record + 7) & ~7
         self._mask = size - 1
         self._data_at = page
         try:
@@ -38,7 +40,7 @@ class Ring:
                 fix="this needs Linux 5.8 or newer",
             ) from error
 
-    def drain(self) -> bytearray:
+    def drain(self) -> bytes:
         """Every finished record's payload since the last call, one after the other."""
         start = position = _POSITION.unpack_from(self._consumer)[0]
         end = _POSITION.unpack_from(self._producer)[0]
@@ -50,17 +52,17 @@ class Ring:
                 break  # reserved, not submitted yet; later ones wait behind it
             if not header & _DISCARDED:
                 self._copy(at + RING_HEADER, records)
-            position += RING_STRIDE
+            position += self._stride
         if position != start:
             _POSITION.pack_into(self._consumer, 0, position)
-        return records
+        return bytes(records)
 
     def close(self) -> None:
         self._consumer.close()
         self._producer.close()
 
     def _copy(self, at: int, records: bytearray) -> None:
-        payload = self._producer[at : at + EVENT.size]
+        payload = self._producer[at : at + self._record]
         records += payload
-        if rest := EVENT.size - len(payload):
+        if rest := self._record - len(payload):
             records += self._producer[self._data_at : self._data_at + rest]

@@ -56,7 +56,7 @@ class History:
         self.evicted = 0
         self.total = 0
 
-    def add(self, records: bytes | bytearray, names: Names, clock_offset: int) -> None:
+    def add(self, records: bytes, names: Names, clock_offset: int) -> None:
         """Append packed EVENT records, oldest first."""
         if self._context is None or not self._context.holds(names, clock_offset):
             self._pack(len(self._newest))

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from nodeagent.datapath.ring import Ring
-from nodeagent.layout import EVENT, RING_HEADER, RING_STRIDE
+from nodeagent.layout import EVENT, RING_HEADER
 
 PAGE = mmap.PAGESIZE
 SIZE = PAGE
+STRIDE = RING_HEADER + EVENT.size
 BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
@@ -33,7 +34,7 @@ class Kernel:
             record = (EVENT.size | flags).to_bytes(RING_HEADER, "little") + payload
             for i, octet in enumerate(record):
                 os.pwrite(self.fd, bytes([octet]), 2 * PAGE + (self.position + i) % SIZE)
-            self.position += RING_STRIDE
+            self.position += STRIDE
             self.written.append(payload)
             made += payload
         os.pwrite(self.fd, self.position.to_bytes(8, "little"), PAGE)
@@ -67,7 +68,7 @@ def test_records_come_once_and_whole_wherever_the_buffer_begins_anew(
     kernel: Kernel, ring: Ring
 ) -> None:
     """A stride that does not divide the buffer puts its end at every place of a record."""
-    assert SIZE % RING_STRIDE
+    assert SIZE % STRIDE
     for _ in range(SIZE // 8):
         written = kernel.write(7)
         assert ring.drain() == written
@@ -78,7 +79,7 @@ def test_records_come_once_and_whole_wherever_the_buffer_begins_anew(
 def test_a_full_buffer_is_drained_at_once(kernel: Kernel, ring: Ring) -> None:
     kernel.write(3)
     ring.drain()
-    written = kernel.write(SIZE // RING_STRIDE)
+    written = kernel.write(SIZE // STRIDE)
     assert ring.drain() == written
 
 
@@ -89,7 +90,7 @@ def test_a_record_that_is_being_written_keeps_later_ones_waiting(
     kernel.write(1, BUSY)
     later = kernel.write(1)
     assert ring.drain() == first
-    os.pwrite(kernel.fd, EVENT.size.to_bytes(4, "little"), 2 * PAGE + RING_STRIDE)
+    os.pwrite(kernel.fd, EVENT.size.to_bytes(4, "little"), 2 * PAGE + STRIDE)
     assert ring.drain() == kernel.written[1] + later
 
 
