@@ -206,6 +206,7 @@ def _begin(question: Question, rcode: dns.rcode.Rcode) -> dns.message.Message:
         question.message, recursion_available=True, our_payload=LONGEST_DATAGRAM, pad=0
     )
     reply.flags |= question.message.flags & dns.flags.CD
+    reply.want_dnssec(bool(question.message.ednsflags & dns.flags.DO))  # copied (RFC 3225)
     reply.set_rcode(rcode)
     return reply
 

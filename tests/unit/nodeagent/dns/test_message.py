@@ -98,6 +98,16 @@ def test_an_answer_keeps_the_askers_spelling_and_id() -> None:
     assert asked(wire).name == ("web", "shop", "svc", "hoplite", "local")
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_bits_about_signatures_come_back_as_they_were(wanted: bool) -> None:
+    message = dns.message.make_query(WEB, "A", use_edns=0, want_dnssec=wanted)
+    message.flags |= dns.flags.CD if wanted else 0
+    for answer in (Answer(APEX, addresses=("10.96.0.5",)), Answer(APEX, exists=False)):
+        found = answered(message.to_wire(), answer)
+        assert bool(found.ednsflags & dns.flags.DO) == wanted
+        assert bool(found.flags & dns.flags.CD) == wanted
+
+
 def test_what_does_not_exist_is_told_with_the_zones_soa() -> None:
     found = answered(query(), Answer(APEX, exists=False))
     assert found.rcode() == dns.rcode.NXDOMAIN
