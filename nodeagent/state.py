@@ -127,12 +127,12 @@ class NodeState:
         return [w for w in found if contains(w.metadata.labels, selector)]
 
     def backends(self, service: Service) -> list[Workload]:
-        """Those of them that are ready and not cut off."""
-        return [
-            workload
-            for workload in self.selected(service)
-            if workload.status.ready and self.quarantine_of(name_of(workload)) is None
-        ]
+        """Those of them that serve."""
+        return [workload for workload in self.selected(service) if self.serves(workload)]
+
+    def serves(self, workload: Workload) -> bool:
+        """Whether a workload is ready and not cut off."""
+        return workload.status.ready and self.quarantine_of(name_of(workload)) is None
 
     def services_of(self, workload: Workload) -> Iterator[Name]:
         """The services that select a workload."""
