@@ -9,6 +9,7 @@ after:
   policies of before, and joined again when the block is mentioned no more, under those of after;
 - policies change in two steps: first those of before and those of after both hold (whatever mixture
   of entries a packet meets, it is refused by one of them or allowed by both), then those of after;
+- whom a quarantine lets in is known as its guest before it is in force, and until it is not;
 - referents are written before references, and stay a while after them (plan.py).
 """
 
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from meshapi.resources import Namespace, Quarantine
 from nodeagent.desired import addresses, dirty, local, services
 from nodeagent.desired.encode import Encoder
-from nodeagent.desired.ends import Ends
+from nodeagent.desired.ends import Ends, guests
 from nodeagent.desired.local import Settings
 from nodeagent.desired.numbers import Numbering, number
 from nodeagent.desired.plan import MAPS, Delta, Table
@@ -118,6 +119,8 @@ class Compiler:
                 deltas.append(self._split(both))
         elif first:
             self._ends.blocks = _blocks(state)
+        if not first:
+            deltas += self._welcome(r for r in changes.new.values() if isinstance(r, Quarantine))
         policies, affected = self._new_policies(state, changes)
         if policies is not self._policies and not first:
             together = BothHold(self._policies, policies)
@@ -129,6 +132,8 @@ class Compiler:
         if first or state.mesh != before.mesh:
             stale |= dirty.everything(state, facts)
         if not first:
+            lifted = (r for r in changes.old.values() if isinstance(r, Quarantine))
+            self._ends.welcome = guests(lifted)
             names = dirty.touched_workloads(state, changes)
             self._ends.forget(names)
             for namespace in changes.of(Namespace):
@@ -137,7 +142,7 @@ class Compiler:
         if policies is not self._policies:
             self._policies = policies
             stale |= {DOMAINS} | self._users(self._matrix.set_policies(policies.chains, affected))
-        return [*deltas, self._finish(stale)]
+        return [*deltas, self._finish(stale), *self._welcome(())]
 
     def settle(self) -> Delta | None:
         """What only a change on its way needed is dropped; None if there is nothing."""
@@ -151,13 +156,24 @@ class Compiler:
         changed = self._ends.blocks ^ blocks
         self._ends.blocks = blocks
         index = self.state.index
-        inside = {a for a in (*index.at_address, *index.node_at) if changed.touches(a)}
+        known = (*index.at_address, *index.node_at, *index.proxy_at)
+        inside = {a for a in known if changed.touches(a)}
         names = {name for a in inside for name in index.at_address.get(a, ())}
         for node in {n for a in inside for n in index.node_at.get(a, ())}:
             names.update(index.on_node.get(node, ()))
         self._ends.forget(names)
         stale: set[Unit] = {BLOCKS, DOMAINS, NODE} | {("address", a) for a in inside}
         return self._finish(stale | dirty.units(self.state, self.state, Changes(), names))
+
+    def _welcome(self, quarantines: Iterable[Quarantine]) -> list[Delta]:
+        """Guests of these quarantines, besides those of the state's own, are guests; under the same
+        state and policies.
+        """
+        former, self._ends.welcome = self._ends.welcome, guests(quarantines)
+        names = {*former, *self._ends.welcome}
+        self._ends.forget(names)
+        stale = dirty.units(self.state, self.state, Changes(), names)
+        return [self._finish(stale)] if stale else []
 
     def _new_policies(
         self, state: NodeState, changes: Changes
@@ -167,9 +183,13 @@ class Compiler:
         if not _about_policy(changes) and not mesh_changed:
             return self._policies, lambda _: False
         former = self._policies
-        latter = policy_set(state.policies.values(), state.quarantines.values(), state.mesh)
         changed = list(changes.of(*POLICIES))
         quarantines = {"/".join(name_of(q)) for q in changes.of(Quarantine)}
+        # Those that were lifted are as they were until nobody is under them any more.
+        lifted = [r for k, r in changes.old.items() if k not in changes.new]
+        contained = [r for r in lifted if isinstance(r, Quarantine)]
+        contained += state.quarantines.values()
+        latter = policy_set(state.policies.values(), contained, state.mesh)
 
         def affected(member: Member) -> bool:
             return (
@@ -181,13 +201,18 @@ class Compiler:
         return latter, affected
 
     def _finish(self, stale: set[Unit]) -> Delta:
-        """Compute stale units, then those whose classes they opened or closed, then the pairs."""
+        """Compute stale units, then the pairs.
+
+        Where both ends of a connection become others, packets meet one that has and one that has
+        not: pairs of classes that come with classes that go are there meanwhile.
+        """
         released: set[int] = set()
         for unit in stale:
             released |= self._compute(unit)
-        self._release(released)
-        for pair, answer in self._matrix.changes().items():
-            self._answer(pair, answer)
+        self._answer_pairs()
+        if released:
+            self._release(released)
+            self._answer_pairs()
         delta, self._delta = self._delta, Delta()
         delta.settings = self.settings
         return delta
@@ -307,6 +332,10 @@ class Compiler:
         return {unit for number_ in flipped for unit in self._classes[number_].users}
 
     # -- pairs -------------------------------------------------------------------------------------
+
+    def _answer_pairs(self) -> None:
+        for pair, answer in self._matrix.changes().items():
+            self._answer(pair, answer)
 
     def _answer(self, pair: Pair, answer: Answer | None) -> None:
         key = POLICY_KEY.pack(*(CLASS_ANY if n is None else n for n in pair))

@@ -15,23 +15,27 @@ from nodeagent.layout import CLASS_ANY, POLICY_KEY
 Table = dict[bytes, bytes]
 Entries = list[tuple[bytes, bytes]]
 
-# In the order of reference: each map may be referred to by those after it.
+# In the order of reference: each map may be referred to by those after it. A service is there
+# before its address is known as a service's, so that a new one is never without its ports.
 MAPS = (
     "port_rules",
     "policy",
     "backends",
     "slots",
+    "services",
     "blocks",
     "listeners",
     "peers",
     "workloads",
-    "services",
 )
 
 
 @dataclass
 class Delta:
-    """Entries to write and keys to remove, by map; ``late`` are to be removed a while after."""
+    """Entries to write and keys to remove, by map; ``late`` are to be removed a while after.
+
+    What is written and late is there for those who meet the change half-way.
+    """
 
     settings: Settings | None = None  # under which the entries hold; set when it is complete
     writes: dict[str, Table] = field(default_factory=lambda: {name: {} for name in MAPS})
@@ -52,8 +56,11 @@ class Delta:
         self.late[name].discard(key)
 
     def drop(self, name: str, key: bytes, *, late: bool) -> None:
-        self.writes[name].pop(key, None)
-        (self.late if late else self.removals)[name].add(key)
+        if late:
+            self.late[name].add(key)
+        else:
+            self.writes[name].pop(key, None)
+            self.removals[name].add(key)
 
 
 def difference(actual: dict[str, Table], wanted: dict[str, Table]) -> Delta:

@@ -11,8 +11,8 @@ from meshapi.verdict import Reason
 from meshapi.wire import MeshSettings
 from nodeagent.policy import authorization, clusternetworkpolicy, networkpolicy
 from nodeagent.policy.blocks import Blocks, network_of
-from nodeagent.policy.clauses import Action, Chain, Clause, Stage, answer
-from nodeagent.policy.conditions import EVERYBODY, AnyOf, Guest, InBlock
+from nodeagent.policy.clauses import Action, Chain, Clause, answer
+from nodeagent.policy.conditions import EVERYBODY, AllOf, AnyOf, Guest, InBlock, NodeProxy, NoneOf
 from nodeagent.policy.decisions import ALWAYS_OPEN, Answer, Direction, Rule, both
 from nodeagent.policy.members import Member
 
@@ -69,9 +69,8 @@ class PolicySet:
 
     def chains(self, subject: Member, direction: Direction) -> Chains | None:
         """None if the direction is open."""
-        if subject.quarantined:
-            return Chains(subject, direction, ((self._quarantine(subject, direction),),))
-        found = [self._network_chain(subject, direction)]
+        found = [self._quarantine_chain(subject, direction)]
+        found.append(self._network_chain(subject, direction))
         if direction == "ingress":
             found.append(self._authorization_chain(subject))
         closing = tuple(chain for chain in found if chain)
@@ -113,8 +112,11 @@ class PolicySet:
         stage = authorization.stage(found, subject, self.mesh)
         return (stage,) if stage else ()
 
-    def _quarantine(self, subject: Member, direction: Direction) -> Stage:
+    def _quarantine_chain(self, subject: Member, direction: Direction) -> Chain:
+        """Above every policy: what it refuses is refused, what it lets in they are asked about."""
         name = subject.quarantined
+        if not name:
+            return ()
         refusal = Clause(
             rule=Rule("Quarantine", name, f"{direction} default"),
             action=Action.DENY,
@@ -122,16 +124,17 @@ class PolicySet:
             peers=EVERYBODY,
         )
         if direction == "egress":
-            return (refusal,)
+            return ((refusal,),)
         known = self.quarantines.get(name)  # just lifted: closed until the subject is another
-        blocks = (InBlock(block) for block in guest_blocks(known)) if known else ()
+        blocks = tuple(InBlock(block) for block in guest_blocks(known)) if known else ()
+        itself = AllOf((AnyOf(blocks), NoneOf((NodeProxy(),))))  # and not for others
         guests = Clause(
             rule=Rule("Quarantine", name, "allowFrom"),
             action=Action.ALLOW,
             reason=Reason.POLICY_ALLOW,
-            peers=AnyOf((Guest(name), *blocks)),
+            peers=AnyOf((Guest(name), itself)),
         )
-        return guests, refusal
+        return ((guests, refusal),)
 
 
 @dataclass(frozen=True)
