@@ -52,7 +52,7 @@ static __always_inline void flow_event(const struct flow *flow, struct event *ev
 	event->path = flow->path;
 	event->hook = flow->hook;
 	event->state = state;
-	event->pad = 0;
+	event->cut = flow->cut;
 }
 
 static __always_inline void flow_opened(const struct flow *flow)

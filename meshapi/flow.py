@@ -51,7 +51,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     path: Literal["direct", "proxy"]
     source: FlowEndpoint
     destination: FlowEndpoint
-    state: Literal["open", "closed", "failed", "denied"]
+    state: Literal["open", "closed", "failed", "denied", "cut"]
     service: FlowService | None = None
     policy: str = ""
     policy_kind: str = ""

@@ -18,7 +18,7 @@ from meshapi.codec import encode
 from meshapi.errors import HopliteError
 from meshapi.resources import Key
 from meshapi.watch import FeedReducer, Snapshot
-from meshapi.wire import FeedFrame
+from meshapi.wire import FeedFrame, MeshSettings
 
 _LEAST_ROOM = 1 << 20  # bytes of changes before the file is written anew
 
@@ -30,10 +30,12 @@ class FeedStore:
         self._path = path
         self._revision: int | None = None  # of what is on disk, as far as this process wrote it
         self._room = 0  # bytes that may still be appended
+        self._mesh = MeshSettings()
 
     def save(self, snapshot: Snapshot) -> None:
         """Store a revision; it is on disk when this returns."""
-        if self._revision is None or snapshot.changed is None:
+        renamed = snapshot.mesh != self._mesh
+        if self._revision is None or snapshot.changed is None or renamed:
             self._rewrite(snapshot)
         elif snapshot.changed or snapshot.revision != self._revision:
             self._append(_lines(_changes(snapshot, snapshot.changed)), snapshot)
@@ -83,6 +85,7 @@ class FeedStore:
             os.close(directory)
         self._room = max(len(text), _LEAST_ROOM)
         self._revision = snapshot.revision
+        self._mesh = snapshot.mesh
 
 
 def _whole(snapshot: Snapshot) -> Iterator[FeedFrame]:

@@ -63,11 +63,14 @@ class Encoder:
             for (port, length), decision in table.items()
         }
 
+    def rule_number(self, rule: Rule) -> int:
+        """The number by which the kernel knows a rule."""
+        number = self._rule_numbers.of(rule)
+        self.rules[number] = rule
+        return number
+
     def _decision(self, decision: Decision, ports: int = 0) -> bytes:
-        rule = 0
-        if decision.rule is not None:
-            rule = self._rule_numbers.of(decision.rule)
-            self.rules[rule] = decision.rule
+        rule = 0 if decision.rule is None else self.rule_number(decision.rule)
         flags = DECISION_STRICT if decision.strict else 0
         return DECISION.pack(rule, ports, decision.verdict, decision.reason, flags)
 

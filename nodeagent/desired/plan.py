@@ -20,6 +20,8 @@ Entries = list[tuple[bytes, bytes]]
 MAPS = (
     "port_rules",
     "policy",
+    "domains",
+    "resolvers",
     "backends",
     "slots",
     "services",

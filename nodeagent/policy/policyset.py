@@ -11,7 +11,7 @@ from meshapi.verdict import Reason
 from meshapi.wire import MeshSettings
 from nodeagent.policy import authorization, clusternetworkpolicy, networkpolicy
 from nodeagent.policy.blocks import Blocks, network_of
-from nodeagent.policy.clauses import Action, Chain, Clause, answer
+from nodeagent.policy.clauses import Action, Chain, Clause, Stage, answer
 from nodeagent.policy.conditions import EVERYBODY, AllOf, AnyOf, Guest, InBlock, NodeProxy, NoneOf
 from nodeagent.policy.decisions import ALWAYS_OPEN, Answer, Direction, Rule, both
 from nodeagent.policy.members import Member
@@ -69,8 +69,7 @@ class PolicySet:
 
     def chains(self, subject: Member, direction: Direction) -> Chains | None:
         """None if the direction is open."""
-        found = [self._quarantine_chain(subject, direction)]
-        found.append(self._network_chain(subject, direction))
+        found = [self._network_chain(subject, direction)]
         if direction == "ingress":
             found.append(self._authorization_chain(subject))
         closing = tuple(chain for chain in found if chain)
@@ -94,6 +93,7 @@ class PolicySet:
             if networkpolicy.selects(p, subject, direction)
         ]
         stages = (
+            self._quarantine(subject, direction) if subject.quarantined else (),
             clusternetworkpolicy.stage(cluster, "Admin", direction),
             networkpolicy.stage(network, direction),
             clusternetworkpolicy.stage(cluster, "Baseline", direction),
@@ -112,11 +112,9 @@ class PolicySet:
         stage = authorization.stage(found, subject, self.mesh)
         return (stage,) if stage else ()
 
-    def _quarantine_chain(self, subject: Member, direction: Direction) -> Chain:
+    def _quarantine(self, subject: Member, direction: Direction) -> Stage:
         """Above every policy: what it refuses is refused, what it lets in they are asked about."""
         name = subject.quarantined
-        if not name:
-            return ()
         refusal = Clause(
             rule=Rule("Quarantine", name, f"{direction} default"),
             action=Action.DENY,
@@ -124,17 +122,17 @@ class PolicySet:
             peers=EVERYBODY,
         )
         if direction == "egress":
-            return ((refusal,),)
+            return (refusal,)
         known = self.quarantines.get(name)  # just lifted: closed until the subject is another
         blocks = tuple(InBlock(block) for block in guest_blocks(known)) if known else ()
         itself = AllOf((AnyOf(blocks), NoneOf((NodeProxy(),))))  # and not for others
         guests = Clause(
             rule=Rule("Quarantine", name, "allowFrom"),
-            action=Action.ALLOW,
+            action=Action.PASS,  # to what other policies say
             reason=Reason.POLICY_ALLOW,
             peers=AnyOf((Guest(name), itself)),
         )
-        return ((guests, refusal),)
+        return guests, refusal
 
 
 @dataclass(frozen=True)

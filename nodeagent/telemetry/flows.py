@@ -47,7 +47,7 @@ def from_event(event: Event, names: Names, clock_offset: int) -> Flow:
             event.destination if outbound else event.source, event.remote, remote_port
         )
     rule = names.rules.get(event.rule)
-    reason = Reason(event.reason)
+    reason = Reason(event.cut or event.reason)
     return Flow(
         time=_time(event.time + clock_offset),
         node=names.node,
@@ -55,11 +55,11 @@ def from_event(event: Event, names: Names, clock_offset: int) -> Flow:
         protocol=_protocol(event.protocol),
         verdict=_verdict(event.verdict),
         reason=reason.name,
-        reason_code=event.reason,
+        reason_code=reason,
         path="proxy" if event.path == Path.PROXY else "direct",
         source=ours if outbound else theirs,
         destination=theirs if outbound else ours,
-        state=_state(event.state),
+        state="cut" if event.cut else _state(event.state),
         service=service,
         policy=rule.policy if rule else "",
         policy_kind=rule.kind if rule else "",
@@ -71,7 +71,7 @@ def from_event(event: Event, names: Names, clock_offset: int) -> Flow:
         connect_ms=event.connect / 1e6 if event.connect else None,
         retransmits=event.retransmits,
         error=errno.errorcode.get(event.error, "") if event.error else "",
-        message=REASON_TEXT[reason] if event.verdict == Verdict.DENY else _failure(event),
+        message=_message(event, reason),
     )
 
 
@@ -105,10 +105,13 @@ def idle_datagrams(cookie: int, flow: DatagramFlow, now: int) -> Event:
         path=flow.path,
         hook=flow.hook,
         state=_STATE_CLOSED,
+        cut=0,
     )
 
 
-def _failure(event: Event) -> str:
+def _message(event: Event, reason: Reason) -> str:
+    if event.cut or event.verdict in (Verdict.DENY, Verdict.AUDIT):
+        return REASON_TEXT[reason]
     if event.error:
         return os.strerror(event.error)
     return "the peer refused or did not answer" if event.state == _STATE_FAILED else ""

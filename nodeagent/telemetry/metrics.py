@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from meshapi import verdict
+from meshapi.resources import Key
 from meshapi.verdict import Direction, Reason, Verdict
 from nodeagent.datapath.libbpf import KernelMap
 from nodeagent.layout import COUNTERS, PAIR, PROTOCOL_NAMES, Counters, Pair
@@ -52,12 +53,19 @@ class Gauges:
 class AgentMetrics(PrometheusCollector):
     """Reads the aggregate in the kernel on every scrape; there is no second set of counters."""
 
-    def __init__(self, pairs: KernelMap, collector: Collector, gauges: Gauges) -> None:
+    def __init__(
+        self, pairs: KernelMap, collector: Collector, gauges: Gauges, cut: Mapping[Key, int]
+    ) -> None:
         self._pairs = pairs
+        self._cut = cut
         self._collector = collector
         self._gauges = gauges
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+
+    def include(self, more: PrometheusCollector) -> None:
+        """Render the metrics of another part of the agent as well."""
+        self._registry.register(more)
 
     def render(self) -> bytes:
         """The Prometheus text format."""
@@ -106,6 +114,15 @@ class AgentMetrics(PrometheusCollector):
             if counters.refused_packets:
                 refused.add_metric(labels, counters.refused_packets)
         yield from (connections, size, retransmits, refused)
+        ended = CounterMetricFamily(
+            "hoplite_connections_cut",
+            "Open connections that a change of policy ended.",
+            labels=("policy_kind", "policy"),
+        )
+        for policy, number in self._cut.items():
+            name = f"{policy.namespace}/{policy.name}".lstrip("/")
+            ended.add_metric([policy.kind, name], number)
+        yield ended
 
     def _own_metrics(self) -> Iterator[Metric]:
         history, gauges = self._collector.history, self._gauges

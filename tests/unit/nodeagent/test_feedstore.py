@@ -1,3 +1,5 @@
+"""The stored state: what was saved is what is loaded, or a refusal."""
+
 from __future__ import annotations
 
 import os
@@ -90,6 +92,12 @@ def test_the_same_again_is_not_written(path: Path) -> None:
     before = path.read_bytes()
     store.save(replace(FIRST, changed=frozenset()))
     assert path.read_bytes() == before
+
+
+def test_a_changed_mesh_is_stored_though_no_object_is(path: Path) -> None:
+    renamed = replace(FIRST, mesh=MeshSettings(domain="two.example"), changed=frozenset())
+    saved(path, FIRST, renamed)
+    assert held(path) == whole(renamed)
 
 
 def test_everything_anew_replaces_the_file_even_at_the_same_revision(path: Path) -> None:

@@ -13,7 +13,7 @@ from meshapi.flow import Flow, FlowQuery
 from meshapi.flowfilter import query_from
 from meshapi.manifests import parse
 from meshapi.resources import key_of
-from meshapi.verdict import Direction, Hook, Path, Reason, Verdict
+from meshapi.verdict import REASON_TEXT, Direction, Hook, Path, Reason, Verdict
 from meshapi.watch import Snapshot
 from nodeagent.desired.services import service_number as number_of
 from nodeagent.layout import EVENT, Event, address_bytes, port_bytes
@@ -97,6 +97,7 @@ def event(**changes: object) -> Event:
         path=Path.DIRECT,
         hook=Hook.CONNECT,
         state=1,
+        cut=0,
     )
     return base._replace(**changes)
 
@@ -164,6 +165,12 @@ def test_a_refusal_names_policy_rule_and_hook(names: Names) -> None:
     assert got.state == "denied"
     assert "no rule allows" in got.message
     assert got.connect_ms is None
+
+
+def test_a_connection_that_was_cut_says_why(names: Names) -> None:
+    got = flow(names, cut=Reason.INGRESS_DENIED, rule=77)
+    assert (got.state, got.verdict, got.reason) == ("cut", "ALLOW", "INGRESS_DENIED")
+    assert (got.policy, got.message) == ("shop/closed", REASON_TEXT[Reason.INGRESS_DENIED])
 
 
 @pytest.mark.parametrize(

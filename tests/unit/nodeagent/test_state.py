@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +14,6 @@ from nodeagent.state import (
     build,
     difference,
     name_of,
-    target_port,
 )
 from tests.unit.nodeagent.desired import making, worlds
 from tests.unit.nodeagent.desired.making import node, pod, quarantine, route, service, state
@@ -85,16 +83,6 @@ def test_routes_are_found_from_both_their_ends() -> None:
     held = state(route("r", "web", "v1", "v2"))
     assert dict(held.index.routed) == {("shop", "web"): (("shop", "r"),)}
     assert set(held.index.routed_to) == {("shop", "v1"), ("shop", "v2")}
-
-
-@pytest.mark.parametrize(
-    ("target", "protocol", "port"),
-    [(None, "TCP", 80), (9000, "TCP", 9000), ("http", "TCP", 8080), ("http", "UDP", 0)],
-)
-def test_target_ports(target: int | str | None, protocol: str, port: int) -> None:
-    found = pod("w", "n1", "10.0.0.1", ports=[{"name": "http", "port": 8080}])
-    assert isinstance(found, Workload)
-    assert target_port(found, protocol, 80, target) == port
 
 
 # -- what changes ----------------------------------------------------------------------------------

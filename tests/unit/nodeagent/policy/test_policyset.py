@@ -41,8 +41,8 @@ def said(source: Member, destination: Member = CACHE, text: str = QUARANTINE) ->
 def test_nothing_goes_to_a_quarantined_workload_but_from_its_guests() -> None:
     assert said(workload("dev")) == "DENY QUARANTINED shop/q ingress default"
     assert said(WORLD) == "DENY QUARANTINED shop/q ingress default"
-    assert said(PROBE) == "ALLOW POLICY_ALLOW shop/q allowFrom"
-    assert said(INSIDE) == "ALLOW POLICY_ALLOW shop/q allowFrom"
+    assert said(PROBE) == "ALLOW NO_POLICY"
+    assert said(INSIDE) == "ALLOW NO_POLICY"
 
 
 def test_nothing_comes_from_it_not_even_to_its_guests() -> None:

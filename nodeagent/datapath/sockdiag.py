@@ -1,0 +1,170 @@
+"""Lists the TCP connections of one network namespace, and ends some by cookie (sock_diag(7)).
+
+When one is ended, the kernel resets it and the application gets ECONNABORTED. Needs CAP_NET_ADMIN
+in the namespace and a kernel with INET_DIAG_DESTROY (4.5; Debian and Ubuntu build it). Only sockets
+of the calling thread's namespace are seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from meshapi.errors import HopliteError
+from nodeagent.layout import MAPPED
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr
+_WISH = struct.Struct("=BBBxI48s")  # inet_diag_req_v2; 48 bytes of inet_diag_sockid
+_FOUND = struct.Struct("=BBxx48s16xI")  # inet_diag_msg: family, state, identity, inode
+_IDENTITY = struct.Struct("=2s2s16s16s4xII")  # inet_diag_sockid; of the cookie the lower half first
+_ATTRIBUTE = struct.Struct("=HH")  # nlattr
+_CGROUP_ID = 21  # INET_DIAG_CGROUP_ID, kernel 5.9
+_ERROR = struct.Struct("=i")
+
+# include/net/tcp_states.h
+ESTABLISHED, SYN_RECEIVED, LISTEN = 1, 3, 10
+_TIME_WAIT, _CLOSE = 6, 7
+_OPEN = sum(1 << state for state in range(1, 12) if state not in (_TIME_WAIT, _CLOSE, LISTEN))
+
+
+class Connection(NamedTuple):
+    """A TCP socket. Addresses are 16 bytes (IPv4 mapped), ports 2, in network order.
+
+    ``held``: a process has it open. ``cgroup`` is the id of the cgroup that the socket was made in,
+    0 before kernel 5.9.
+    """
+
+    cookie: int
+    state: int
+    local: bytes
+    local_port: bytes
+    remote: bytes
+    remote_port: bytes
+    held: bool
+    cgroup: int
+    identity: bytes
+
+
+def sockets() -> list[Connection]:
+    """Every TCP connection of this thread's namespace, and every listening socket."""
+    with _netlink() as netlink:
+        return [
+            found
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for found in _sockets(netlink, family, _OPEN | 1 << LISTEN)
+        ]
+
+
+def destroy(cookies: set[int]) -> set[int]:
+    """End the connections whose sockets have these cookies; those that were found."""
+    found = set()
+    with _netlink() as netlink:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            doomed = [c for c in _sockets(netlink, family, _OPEN) if c.cookie in cookies]
+            for one in doomed:
+                if one.cookie not in found and _end(netlink, family, one.identity):
+                    found.add(one.cookie)
+    return found
+
+
+def able() -> bool:
+    """Whether this kernel can end connections: asked of one that does not exist."""
+    nobody = b"\xc0\x00\x02\x01" + bytes(12)  # 192.0.2.1 (RFC 5737)
+    identity = struct.pack(">HH16s16s", 1, 1, nobody, nobody) + bytes(12)
+    try:
+        with _netlink() as netlink:
+            return not _end(netlink, socket.AF_INET, identity)
+    except (HopliteError, OSError):
+        return False
+
+
+def _netlink() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    made.bind((0, 0))
+    return made
+
+
+def _sockets(netlink: socket.socket, family: int, states: int) -> Iterator[Connection]:
+    wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, states, bytes(48))
+    _send(netlink, _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, wish)
+    for payload in _answers(netlink):
+        family, state, identity, inode = _FOUND.unpack_from(payload)
+        local_port, remote_port, local, remote, low, high = _IDENTITY.unpack(identity)
+        yield Connection(
+            high << 32 | low,
+            state,
+            _address(family, local),
+            local_port,
+            _address(family, remote),
+            remote_port,
+            inode != 0,
+            _cgroup(payload),
+            identity,
+        )
+
+
+def _address(family: int, raw: bytes) -> bytes:
+    return MAPPED + raw[:4] if family == socket.AF_INET else raw
+
+
+def _cgroup(payload: bytes) -> int:
+    at = _FOUND.size
+    while at + _ATTRIBUTE.size <= len(payload):
+        length, kind = _ATTRIBUTE.unpack_from(payload, at)
+        if kind == _CGROUP_ID:
+            return int.from_bytes(payload[at + _ATTRIBUTE.size : at + length], sys.byteorder)
+        at += (length + 3) & ~3
+    return 0
+
+
+def _end(netlink: socket.socket, family: int, identity: bytes) -> bool:
+    """Whether the connection was still there to be ended."""
+    wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, _OPEN, identity)
+    _send(netlink, _SOCK_DESTROY, _REQUEST | _ACK, wish)
+    try:
+        for _ in _answers(netlink):
+            pass
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        if error.errno == errno.EOPNOTSUPP:
+            raise HopliteError(
+                "this kernel cannot end connections",
+                fix="use one that is built with CONFIG_INET_DIAG_DESTROY",
+            ) from error
+        raise
+    return True
+
+
+def _send(netlink: socket.socket, kind: int, flags: int, payload: bytes) -> None:
+    length = _HEADER.size + len(payload)
+    netlink.send(_HEADER.pack(length, kind, flags, 1, 0) + payload)
+
+
+def _answers(netlink: socket.socket) -> Iterator[bytes]:
+    """The payloads of an answer, up to its end; an error of the kernel is raised."""
+    while True:
+        data = netlink.recv(1 << 16)
+        at = 0
+        while at + _HEADER.size <= len(data):
+            length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+            payload = data[at + _HEADER.size : at + length]
+            if kind == _NLMSG_DONE:
+                return
+            if kind == _NLMSG_ERROR:
+                number = -_ERROR.unpack_from(payload)[0]
+                if number:
+                    raise OSError(number, os.strerror(number))
+                return
+            yield payload
+            at += (length + 3) & ~3

@@ -1,0 +1,1 @@
+"""Connections that were open when policy changed its mind: which they are, and their end."""

@@ -1,0 +1,192 @@
+"""Connections that are open when policy changes: cut, kept or drained, and told why."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab import api
+from tests.mesh.asking import apply, ask_unix, delete, dial, eventually, flows, virtual_addresses
+from tests.mesh.holding import held, last_word
+from tests.mesh.programs import SERVER
+
+pytestmark = pytest.mark.root
+
+TCP, UDP = 7000, 7001
+INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
+LAB = f"""
+apiVersion: lab.hoplite.io/v1alpha1
+kind: Lab
+spec:
+  nodes:
+  - name: node1
+    workloads:
+    - {{name: client, namespace: shop, serviceAccount: client, labels: {{app: client}}}}
+    - {{name: host-client, namespace: shop, serviceAccount: host, network: host,
+        labels: {{app: host-client}}}}
+    - &server
+      name: near
+      namespace: shop
+      labels: {{app: near}}
+      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
+      env: {{WHO: near, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
+      command:
+      - python3
+      - -c
+      - |
+{INDENTED}
+  - name: node2
+    workloads:
+    - <<: *server
+      name: far
+      labels: {{app: far}}
+      env: {{WHO: far, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
+    - <<: *server
+      name: far-host
+      network: host
+      labels: {{app: far-host}}
+      ports: [{{name: tcp, port: 7100}}]
+      env: {{WHO: far-host, PORT: "7100", UDP_PORT: "7101"}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: far, namespace: shop}}
+spec: {{selector: {{app: far}}, ports: [{{name: tcp, port: 80, targetPort: tcp}}]}}
+"""
+
+CLOSED = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: {name}, namespace: shop, annotations: {annotations}}}
+spec: {{podSelector: {{matchLabels: {{app: {app}}}}}, ingress: [{ingress}]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[[str], api.Lab]) -> api.Lab:
+    return make_lab(LAB)
+
+
+@contextmanager
+def policy(lab: api.Lab, app: str, ingress: str = "", **annotations: str) -> Iterator[str]:
+    """A NetworkPolicy that closes an app's ingress but for ``ingress``; deleted afterwards."""
+    notes = ", ".join(f'"mesh.hoplite.io/{k}": "{v}"' for k, v in annotations.items())
+    name = f"closed-{app}"
+    apply(lab, CLOSED.format(name=name, app=app, ingress=ingress, annotations=f"{{{notes}}}"))
+    yield f"shop/{name}"
+    delete(lab, "networkpolicy", "shop", name)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [
+        ("node1/shop/client", "node1/shop/near"),
+        ("node1/shop/client", "node2/shop/far"),
+        ("node1/shop/host-client", "node2/shop/far"),
+        ("node1/shop/client", "node2/shop/far-host"),
+    ],
+)
+def test_a_connection_that_is_refused_now_is_cut(
+    lab: api.Lab, client: str, server: str, family: int
+) -> None:
+    workload = lab.workload(server)
+    name = workload.name.removesuffix("-node2")
+    port = 7100 if name == "far-host" else TCP
+    node = next(n for n in lab.record.plan.nodes if n.name == workload.node)
+    addresses = workload.addresses or (node.address4, node.address6)
+    with held(lab, client, addresses[family], port) as connection, policy(lab, name) as closing:
+        assert last_word(connection) in {"ECONNABORTED", "ECONNRESET"}
+        eventually(lambda: bool(cut_flows(lab, name)))
+        found = cut_flows(lab, name)[-1]
+        assert (found.reason, found.policy) == ("INGRESS_DENIED", closing)
+        assert found.verdict == "ALLOW"
+
+
+def cut_flows(lab: api.Lab, server: str) -> list:
+    return [f for f in flows(lab, destination=f"shop/{server}") if f.state == "cut"]
+
+
+def test_a_virtual_address_makes_no_difference(lab: api.Lab) -> None:
+    address = virtual_addresses(lab, "shop", "far")[0]
+    with held(lab, "node1/shop/client", address, 80) as connection, policy(lab, "far"):
+        assert last_word(connection) in {"ECONNABORTED", "ECONNRESET"}
+
+
+def test_who_is_still_allowed_is_not_disturbed(lab: api.Lab) -> None:
+    address = lab.workload("node2/shop/far").addresses[0]
+    allowed = "{from: [{podSelector: {matchLabels: {app: client}}}]}"
+    with held(lab, "node1/shop/client", address, TCP) as connection, policy(lab, "far", allowed):
+        time.sleep(1.5)
+        assert connection.poll() is None
+
+
+def test_keep_keeps(lab: api.Lab) -> None:
+    address = lab.workload("node2/shop/far").addresses[0]
+    with (
+        held(lab, "node1/shop/client", address, TCP) as connection,
+        policy(lab, "far", established="keep"),
+    ):
+        assert dial(lab, "node1/shop/client", address, TCP)["answers"] == {"EPERM": 1}
+        time.sleep(1.5)
+        assert connection.poll() is None
+
+
+def test_drain_gives_time(lab: api.Lab) -> None:
+    address = lab.workload("node2/shop/far").addresses[0]
+    with (
+        held(lab, "node1/shop/client", address, TCP) as connection,
+        policy(lab, "far", established="drain 2"),
+    ):
+        time.sleep(1)
+        assert connection.poll() is None
+        assert last_word(connection) in {"ECONNABORTED", "ECONNRESET"}
+
+
+def test_the_number_is_reported(lab: api.Lab) -> None:
+    address = lab.workload("node1/shop/near").addresses[0]
+    with held(lab, "node1/shop/client", address, TCP) as connection, policy(lab, "near") as name:
+        last_word(connection)
+        line = f'hoplite_connections_cut_total{{policy="{name}",policy_kind="NetworkPolicy"}}'
+        eventually(lambda: line in ask_unix(lab.agent_socket("node1"), "/metrics"))
+        words = ("get", "networkpolicy", name.rpartition("/")[2], "-n", "shop", "-o", "json")
+        eventually(lambda: json.loads(_hopctl(lab, *words))["status"].get("connectionsCut") == 1)
+
+
+def _hopctl(lab: api.Lab, *words: str) -> str:
+    command = [sys.executable, "-m", "hopctl", *words]
+    done = subprocess.run(command, env={**os.environ, **lab.env}, capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+def test_a_quarantine_cuts_both_ways(lab: api.Lab) -> None:
+    far = lab.workload("node2/shop/far").addresses[0]
+    near = lab.workload("node1/shop/near").addresses[1]
+    with (
+        held(lab, "node1/shop/client", far, TCP) as outgoing,
+        held(lab, "node1/shop/client", near, TCP) as also,
+    ):
+        apply(
+            lab,
+            """
+apiVersion: mesh.hoplite.io/v1alpha1
+kind: Quarantine
+metadata: {name: client, namespace: shop}
+spec: {workload: client}
+""",
+        )
+        assert last_word(outgoing) in {"ECONNABORTED", "ECONNRESET"}
+        assert last_word(also) in {"ECONNABORTED", "ECONNRESET"}
+        assert dial(lab, "node1/shop/client", far, TCP)["answers"] == {"EPERM": 1}
+        reasons = {f.reason for f in flows(lab, source="shop/client", verdict="DENY")}
+        assert "QUARANTINED" in reasons
+        delete(lab, "quarantine", "shop", "client")
+        eventually(lambda: dial(lab, "node1/shop/client", far, TCP)["answers"] == {"far": 1})
