@@ -172,13 +172,7 @@ class Compiler:
         if first or state.mesh != before.mesh:
             stale |= dirty.everything(state, facts)
         if not first:
-            lifted = (r for r in changes.old.values() if isinstance(r, Quarantine))
-            self._ends.welcome = guests(lifted)
-            names = dirty.touched_workloads(state, changes)
-            self._ends.forget(names)
-            for namespace in changes.of(Namespace):
-                self._ends.forget_namespace(namespace.metadata.name)
-            stale |= dirty.units(before, state, changes, names)
+            stale |= self._touched(before, changes)
         if policies is not self._policies:
             self._policies = policies
             stale |= {DOMAINS} | self._users(self._matrix.set_policies(policies.chains, affected))
@@ -189,8 +183,8 @@ class Compiler:
         wanted = _blocks(self.state)
         if wanted == self._ends.blocks and not self._retired:
             return None
-        self._release(self._retired)
-        self._retired = set()
+        self._release(tuple(self._retired))
+        self._retired.clear()
         return self._split(wanted) if wanted != self._ends.blocks else self._finish(set())
 
     # -- steps -------------------------------------------------------------------------------------
@@ -218,6 +212,15 @@ class Compiler:
         self._ends.forget(names)
         stale = dirty.units(self.state, self.state, Changes(), names)
         return [self._finish(stale)] if stale else []
+
+    def _touched(self, before: NodeState, changes: Changes) -> set[Unit]:
+        """The units of what has changed; the guests of a lifted quarantine are guests still."""
+        self._ends.welcome = guests(r for r in changes.old.values() if isinstance(r, Quarantine))
+        names = dirty.touched_workloads(self.state, changes)
+        self._ends.forget(names)
+        for namespace in changes.of(Namespace):
+            self._ends.forget_namespace(namespace.metadata.name)
+        return dirty.units(before, self.state, changes, names)
 
     def _new_policies(
         self, state: NodeState, changes: Changes
@@ -356,20 +359,20 @@ class Compiler:
         """
         for number_ in numbers:
             known = self._classes[number_]
-            if known.users:
-                use = known.use
-                self._matrix.restrict(number_, source=use.source, destination=use.destination)
-            elif isinstance(known.what, Member) and known.what.domains:
+            if not known.users and isinstance(known.what, Member) and known.what.domains:
                 self._release((number_,))  # asked about only when the address alone was refused
             else:
                 self._retired.add(number_)
 
     def _release(self, numbers: Iterable[int]) -> None:
-        """Forget classes that nobody has begun to use again."""
+        """Forget classes that nobody has begun to use again; of others what they were used for."""
         for number_ in numbers:
             known = self._classes[number_]
             if known.users:
+                use = known.use
+                self._matrix.restrict(number_, source=use.source, destination=use.destination)
                 continue
+            self._retired.discard(number_)
             self._matrix.remove(number_)
             if number_ != WORLD_NUMBER:
                 self._numbering.release(number_)

@@ -34,10 +34,7 @@ MAPS = (
 
 @dataclass
 class Delta:
-    """Entries to write and keys to remove, by map; ``late`` are to be removed a while after.
-
-    What is written and late is there for those who meet the change half-way.
-    """
+    """Entries to write and keys to remove, by map; ``late`` are to be removed a while after."""
 
     settings: Settings | None = None  # under which the entries hold; set when it is complete
     writes: dict[str, Table] = field(default_factory=lambda: {name: {} for name in MAPS})
@@ -58,11 +55,8 @@ class Delta:
         self.late[name].discard(key)
 
     def drop(self, name: str, key: bytes, *, late: bool) -> None:
-        if late:
-            self.late[name].add(key)
-        else:
-            self.writes[name].pop(key, None)
-            self.removals[name].add(key)
+        self.writes[name].pop(key, None)
+        (self.late if late else self.removals)[name].add(key)
 
 
 def difference(actual: dict[str, Table], wanted: dict[str, Table]) -> Delta:

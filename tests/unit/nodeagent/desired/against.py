@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from hypothesis import Phase
+from hypothesis import Phase, settings
 
 from meshapi.resources import Key, MeshNode, Resource, Service, Workload
 from meshapi.verdict import Reason, Verdict
@@ -22,17 +22,23 @@ from tests.unit.nodeagent.desired import worlds
 from tests.unit.nodeagent.desired.model import Kernel, Outcome
 from tests.unit.nodeagent.reference import Protocol, World
 
-PHASES = (Phase.explicit, Phase.generate, Phase.shrink)  # explaining takes minutes here
-
 FACTS = Facts(proxy4="169.254.77.1", proxy6="fd6d:6573:6800:ffff::1", proxy_port=15001)
 PORTS = (8080, 8080, 8081, 53, 80, 1, 7999, 8000, 9000, 9001, 65535)
 PROTOCOLS: tuple[Protocol, ...] = ("TCP", "TCP", "UDP", "OTHER")
 OUTSIDE = ("192.0.2.9", "192.0.2.70", "203.0.113.5", "10.244.1.200", "2001:db8::5", "fd00:99::1")
 
 
-def examples(usual: int) -> int:
-    """How many examples to try: HOPLITE_EXAMPLES times as many as usual."""
-    return usual * int(os.environ.get("HOPLITE_EXAMPLES", "1"))
+def tries(usual: int) -> settings:
+    """How many examples are tried: the same ones every time, or with HOPLITE_EXAMPLES=N N times as
+    many, others each time.
+    """
+    times = os.environ.get("HOPLITE_EXAMPLES")
+    return settings(
+        max_examples=usual * int(times or 1),
+        deadline=None,
+        derandomize=times is None,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),  # explaining takes minutes here
+    )
 
 
 class Ask(NamedTuple):

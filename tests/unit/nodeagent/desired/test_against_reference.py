@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from meshapi.verdict import Reason
 from meshapi.wire import MeshSettings
 from tests.unit.nodeagent.desired import worlds
 from tests.unit.nodeagent.desired.against import (
-    PHASES,
     Case,
-    examples,
     kernel_answer,
     node_classes,
     plain,
@@ -21,6 +19,7 @@ from tests.unit.nodeagent.desired.against import (
     refuses,
     refusing_rules,
     told,
+    tries,
 )
 from tests.unit.nodeagent.desired.model import Kernel
 from tests.unit.nodeagent.desired.test_compiler import Follower
@@ -49,7 +48,7 @@ def check(follower: Follower, case: Case, seed: int) -> None:
             event(f"{ask.hook} {outcome.verdict.name}{' strict' if outcome.strict else ''}")
 
 
-@settings(max_examples=examples(200), deadline=None, phases=PHASES)
+@tries(200)
 @given(worlds.meshes(), st.booleans(), meshes_of, seeds)
 def test_every_answer_is_that_of_the_reference(
     manifests: list[Manifest], redirects: bool, mesh: MeshSettings, seed: int
@@ -67,7 +66,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=examples(40), deadline=None, phases=PHASES)
+@tries(40)
 @given(worlds.meshes(), st.lists(steps, min_size=1, max_size=4), seeds)
 def test_so_it_is_after_any_changes(
     manifests: list[Manifest], changes: list[Any], seed: int

@@ -29,15 +29,6 @@ def test_the_last_word_on_a_key_counts() -> None:
     assert (delta.writes["peers"], delta.removals["peers"]) == ({b"a": b"1"}, {b"b"})
 
 
-def test_what_goes_late_is_there_meanwhile() -> None:
-    delta = Delta()
-    delta.put("policy", PAIR, b"1")
-    delta.drop("policy", PAIR, late=True)
-    assert (delta.writes["policy"], delta.late["policy"]) == ({PAIR: b"1"}, {PAIR})
-    delta.put("policy", PAIR, b"2")
-    assert (delta.writes["policy"], delta.late["policy"]) == ({PAIR: b"2"}, set())
-
-
 def test_referents_are_written_first_and_removed_last() -> None:
     before = [
         ("port_rules", "policy"),
