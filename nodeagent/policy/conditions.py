@@ -101,6 +101,16 @@ class NodeAddresses:
 
 
 @dataclass(frozen=True)
+class NodeProxy:
+    """The addresses from which node proxies forward what others send."""
+
+    hint: str | None = None
+
+    def matches(self, member: Member) -> bool:
+        return member.proxy
+
+
+@dataclass(frozen=True)
 class Guest:
     """Those whom a Quarantine lets in."""
 
@@ -180,6 +190,7 @@ Atom = (
     | InBlock
     | ResolvedFrom
     | NodeAddresses
+    | NodeProxy
     | Guest
     | InNamespace
     | Principal

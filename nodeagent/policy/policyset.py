@@ -12,7 +12,7 @@ from meshapi.wire import MeshSettings
 from nodeagent.policy import authorization, clusternetworkpolicy, networkpolicy
 from nodeagent.policy.blocks import Blocks, network_of
 from nodeagent.policy.clauses import Action, Chain, Clause, Stage, answer
-from nodeagent.policy.conditions import EVERYBODY, AnyOf, Guest, InBlock
+from nodeagent.policy.conditions import EVERYBODY, AllOf, AnyOf, Guest, InBlock, NodeProxy, NoneOf
 from nodeagent.policy.decisions import ALWAYS_OPEN, Answer, Direction, Rule, both
 from nodeagent.policy.members import Member
 
@@ -113,6 +113,7 @@ class PolicySet:
         return (stage,) if stage else ()
 
     def _quarantine(self, subject: Member, direction: Direction) -> Stage:
+        """Above every policy: what it refuses is refused, what it lets in they are asked about."""
         name = subject.quarantined
         refusal = Clause(
             rule=Rule("Quarantine", name, f"{direction} default"),
@@ -123,12 +124,13 @@ class PolicySet:
         if direction == "egress":
             return (refusal,)
         known = self.quarantines.get(name)  # just lifted: closed until the subject is another
-        blocks = (InBlock(block) for block in guest_blocks(known)) if known else ()
+        blocks = tuple(InBlock(block) for block in guest_blocks(known)) if known else ()
+        itself = AllOf((AnyOf(blocks), NoneOf((NodeProxy(),))))  # and not for others
         guests = Clause(
             rule=Rule("Quarantine", name, "allowFrom"),
             action=Action.PASS,  # to what other policies say
             reason=Reason.POLICY_ALLOW,
-            peers=AnyOf((Guest(name), *blocks)),
+            peers=AnyOf((Guest(name), itself)),
         )
         return guests, refusal
 
