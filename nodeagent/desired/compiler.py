@@ -16,7 +16,7 @@ after:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from meshapi.resources import Namespace, Quarantine
@@ -49,7 +49,7 @@ from nodeagent.layout import (
 )
 from nodeagent.policy.blocks import Blocks
 from nodeagent.policy.decisions import Answer, Decision, Protocol, Rule, at
-from nodeagent.policy.matrix import Matrix, Pair
+from nodeagent.policy.matrix import Affected, Matrix, Pair
 from nodeagent.policy.members import WORLD, Member, PolicyClass, canonical
 from nodeagent.policy.policyset import (
     BothHold,
@@ -224,27 +224,23 @@ class Compiler:
 
     def _new_policies(
         self, state: NodeState, changes: Changes
-    ) -> tuple[PolicySet, Callable[[Member], bool]]:
-        """The policies of a state, and for whom they differ from those that hold."""
+    ) -> tuple[PolicySet, list[Affected] | None]:
+        """The policies of a state, and for whom they differ from those that hold; None: for all."""
         mesh_changed = state.mesh != self.state.mesh
         if not _about_policy(changes) and not mesh_changed:
-            return self._policies, lambda _: False
-        former = self._policies
-        changed = list(changes.of(*POLICIES))
-        quarantines = {"/".join(name_of(q)) for q in changes.of(Quarantine)}
+            return self._policies, []
         # Those that were lifted are as they were until nobody is under them any more.
         lifted = [r for k, r in changes.old.items() if k not in changes.new]
         contained = [r for r in lifted if isinstance(r, Quarantine)]
         contained += state.quarantines.values()
         latter = policy_set(state.policies.values(), contained, state.mesh)
-
-        def affected(member: Member) -> bool:
-            return (
-                mesh_changed
-                or member.quarantined in quarantines
-                or any(p.selects(c, member) for p in (former, latter) for c in changed)
-            )
-
+        if mesh_changed:
+            return latter, None
+        subjects = [latter.subject(policy) for policy in changes.of(*POLICIES)]
+        affected: list[Affected] = [(subject.needs, subject.matches) for subject in subjects]
+        for quarantine in changes.of(Quarantine):
+            trait = ("quarantined", "/".join(name_of(quarantine)))
+            affected.append(((trait,), lambda _: True))
         return latter, affected
 
     def _finish(self, stale: set[Unit]) -> Delta:

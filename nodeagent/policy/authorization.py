@@ -13,6 +13,7 @@ from meshapi.resources.authorization import (
     When,
     layer4_rule,
 )
+from meshapi.resources.meta import LabelSelector
 from meshapi.resources.options import options_of
 from meshapi.verdict import Reason
 from meshapi.wire import MeshSettings
@@ -36,6 +37,8 @@ from nodeagent.policy.conditions import (
     NoneOf,
     Principal,
     ServiceAccount,
+    Workloads,
+    selector,
 )
 from nodeagent.policy.decisions import Rule
 from nodeagent.policy.members import Member
@@ -46,12 +49,17 @@ Make = Callable[[Sequence[str]], Condition]
 
 
 def selects(policy: AuthorizationPolicy, member: Member, root_namespace: str) -> bool:
-    """Whether the policy is about the member; the root namespace's are about every namespace."""
-    if not member.namespace:
-        return False
-    if policy.metadata.namespace not in (member.namespace, root_namespace):
-        return False
-    return frozenset(policy.spec.selector.match_labels.items()) <= member.labels
+    """Whether the policy is about the member."""
+    return subject(policy, root_namespace).matches(member)
+
+
+def subject(policy: AuthorizationPolicy, root_namespace: str) -> Workloads:
+    """Whom a policy is about; the root namespace's are about every namespace."""
+    namespace = policy.metadata.namespace
+    return Workloads(
+        namespace=namespace if namespace != root_namespace else None,
+        pods=selector(LabelSelector(policy.spec.selector.match_labels)),
+    )
 
 
 def stage(policies: Iterable[AuthorizationPolicy], subject: Member, mesh: MeshSettings) -> Stage:

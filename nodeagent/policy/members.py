@@ -63,6 +63,27 @@ class Shared:
 
 PolicyClass = Member | Shared
 
+Trait = tuple[str, ...]
+
+
+def traits(member: Member) -> set[Trait]:
+    """By what members can be found, without asking everybody."""
+    found: set[Trait] = {("label", *label) for label in member.labels}
+    found |= {("namespace label", *label) for label in member.namespace_labels}
+    found |= {("block", block) for block in member.blocks}
+    found |= {("domain", pattern) for pattern in member.domains}
+    found |= {("guest", name) for name in member.guest_of}
+    if member.namespace:
+        found.add(("namespace", member.namespace))
+    if member.quarantined:
+        found.add(("quarantined", member.quarantined))
+    if member.node_labels is not None:
+        found.add(("node",))
+    if member.proxy:
+        found.add(("proxy",))
+    return found
+
+
 WORLD = Member()
 
 # Stands for every workload that no rule singles out: nothing that a policy can name fits it.

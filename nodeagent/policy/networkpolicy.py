@@ -43,12 +43,12 @@ _REFUSALS: dict[Direction, Reason] = {
 
 def selects(policy: NetworkPolicy, member: Member, direction: Direction) -> bool:
     """Whether the policy closes this direction of the member."""
-    return (
-        bool(member.namespace)
-        and policy.metadata.namespace == member.namespace
-        and direction in _types(policy)
-        and selector(policy.spec.pod_selector).selects(member.labels)
-    )
+    return direction in _types(policy) and subject(policy).matches(member)
+
+
+def subject(policy: NetworkPolicy) -> Workloads:
+    """Whom a policy is about."""
+    return Workloads(namespace=policy.metadata.namespace, pods=selector(policy.spec.pod_selector))
 
 
 def stage(policies: Iterable[NetworkPolicy], direction: Direction) -> Stage:

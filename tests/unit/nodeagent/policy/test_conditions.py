@@ -25,7 +25,7 @@ from nodeagent.policy.conditions import (
     atoms,
     selector,
 )
-from nodeagent.policy.members import ANYBODY, WORLD, Labels, Member
+from nodeagent.policy.members import ANYBODY, WORLD, Labels, Member, Trait, traits
 from tests.unit.nodeagent.policy.asking import workload
 
 WEB = workload("shop", "web", app="web")
@@ -68,8 +68,7 @@ def test_workloads_are_those_of_a_namespace_or_of_namespaces_that_a_selector_sel
         assert where.matches(WEB)
         assert not where.matches(workload("dev"))
         assert not where.matches(WORLD)
-        assert where.hint == "shop"
-    assert Workloads(namespaces=chosen()).hint is None
+    assert not Workloads(namespaces=chosen()).needs
     assert not Workloads(namespaces=chosen()).matches(WORLD)
 
 
@@ -105,19 +104,19 @@ def test_nobody_has_an_empty_namespace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "hint"),
+    ("pattern", "needs"),
     [
-        ("hoplite.local/ns/shop/sa/web", "shop"),
-        ("hoplite.local/ns/shop/sa/*", "shop"),
-        ("hoplite.local/ns/sh*", None),
-        ("*/ns/shop/sa/web", None),
-        ("*", None),
+        ("hoplite.local/ns/shop/sa/web", (("namespace", "shop"),)),
+        ("hoplite.local/ns/shop/sa/*", (("namespace", "shop"),)),
+        ("hoplite.local/ns/sh*", ()),
+        ("*/ns/shop/sa/web", ()),
+        ("*", ()),
     ],
 )
-def test_a_hint_names_the_only_namespace_that_a_principal_can_be_of(
-    pattern: str, hint: str | None
+def test_a_principal_needs_a_namespace_if_it_names_only_one(
+    pattern: str, needs: tuple[Trait, ...]
 ) -> None:
-    assert Principal(pattern, "hoplite.local").hint == hint
+    assert Principal(pattern, "hoplite.local").needs == needs
 
 
 @pytest.mark.parametrize(
@@ -125,15 +124,34 @@ def test_a_hint_names_the_only_namespace_that_a_principal_can_be_of(
     [
         Workloads(namespace="shop"),
         Workloads(namespaces=chosen(**{"kubernetes.io/metadata.name": "shop"})),
+        Workloads(pods=chosen(app="web")),
+        Workloads(pods=chosen("Exists", app="web")),
+        InBlock("10.0.0.0/8"),
+        ResolvedFrom("*.a.b"),
+        NodeAddresses(chosen()),
+        NodeProxy(),
+        Guest("shop/q"),
         InNamespace("shop"),
         ServiceAccount("shop", "web"),
         Principal("cluster.local/ns/shop/sa/web", "hoplite.local"),
     ],
 )
-def test_nobody_outside_of_the_hinted_namespace_matches(atom: Atom) -> None:
-    assert atom.hint == "shop"
-    others = (WORLD, ANYBODY, workload("dev", "web"), workload("other"))
-    assert not any(atom.matches(member) for member in others)
+def test_whoever_matches_has_what_an_atom_needs(atom: Atom) -> None:
+    everything = Member(
+        **{f: getattr(WEB, f) for f in ("namespace", "namespace_labels", "labels")},
+        service_account="web",
+        blocks=frozenset({"10.0.0.0/8"}),
+        domains=frozenset({"*.a.b"}),
+        node_labels=frozenset(),
+        proxy=True,
+        guest_of=frozenset({"shop/q"}),
+    )
+    assert atom.needs
+    assert atom.matches(everything)
+    assert set(atom.needs) <= traits(everything)
+    for other in (WORLD, ANYBODY, workload("dev", "web"), workload("other", tier="a")):
+        assert not atom.matches(other)
+        assert not set(atom.needs) <= traits(other)
 
 
 @pytest.mark.parametrize(

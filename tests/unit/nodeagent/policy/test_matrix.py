@@ -33,7 +33,7 @@ spec:
 def holding(text: str = CLOSED) -> Matrix:
     """The cache is here, the others elsewhere."""
     matrix = Matrix()
-    matrix.set_policies(policies(text).chains, lambda _: True)
+    matrix.set_policies(policies(text).chains, None)
     matrix.add(HERE, CACHE, source=True, destination=True)
     for number, member in ((PEER, WEB), (OTHER, workload("dev")), (OUTSIDE, WORLD)):
         matrix.add(number, member, source=False, destination=False)
@@ -64,14 +64,16 @@ def test_classes_are_closed_by_policies() -> None:
     assert matrix.closed(HERE, "ingress")
     assert not matrix.closed(HERE, "egress")
     assert not matrix.closed(PEER, "ingress")
-    assert matrix.set_policies(PolicySet().chains, lambda _: True) == {HERE}
+    assert matrix.set_policies(PolicySet().chains, None) == {HERE}
     assert not matrix.closed(HERE, "ingress")
     assert set(matrix.changes().values()) == {None}
 
 
 def test_who_is_not_affected_is_not_looked_at_again() -> None:
     matrix = holding()
-    assert matrix.set_policies(PolicySet().chains, lambda member: member is not CACHE) == set()
+    assert (
+        matrix.set_policies(PolicySet().chains, [((), lambda member: member is not CACHE)]) == set()
+    )
     assert matrix.closed(HERE, "ingress")
 
 
@@ -161,7 +163,7 @@ class Followed:
 
     def policies(self, held: PolicySet) -> None:
         self.held = held
-        self.matrix.set_policies(held.chains, lambda _: True)
+        self.matrix.set_policies(held.chains, None)
 
     def take(self) -> None:
         for pair, answer in self.matrix.changes().items():

@@ -41,7 +41,7 @@ def decision_at(
 ) -> Decision:
     """As the matrix has it, which knows about shared ends too."""
     matrix = Matrix()
-    matrix.set_policies(policies_.chains, lambda _: True)
+    matrix.set_policies(policies_.chains, None)
     matrix.add(1, source, source=True, destination=False)
     matrix.add(2, destination, source=False, destination=False)
     return at(matrix.answer(1, 2), "TCP", port)
