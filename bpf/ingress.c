@@ -167,22 +167,29 @@ static __always_inline int inbound_refuse(const struct flow *flow, const struct 
 static __always_inline int syn_stage(const struct settings *cfg, const struct workload *to,
 				     u64 cgroup, const struct packet *packet, u64 cookie)
 {
-	struct decision decision = {};
-	struct peer from = {};
-
-	inbound_decide(to, packet, &from, &decision);
-	if (!verdict_lets_through(decision.verdict)) {
-		struct flow flow = {};
-
-		inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
-		return inbound_refuse(&flow, packet, cookie);
-	}
 	struct accepting_key key = {
 		.remote = packet->remote,
 		.local = packet->local,
 		.remote_port = packet->remote_port,
 		.local_port = packet->local_port,
 	};
+	struct decision decision = {};
+	struct limit *limit = NULL;
+	struct peer from = {};
+
+	inbound_decide(to, packet, &from, &decision);
+	if (verdict_lets_through(decision.verdict)) {
+		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_TCP);
+		if (limit)
+			limit_decide(limit, limit_syn(cfg, limit, from.identity, &key,
+						      packet->sequence), &decision);
+	}
+	if (!verdict_lets_through(decision.verdict)) {
+		struct flow flow = {};
+
+		inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
+		return inbound_refuse(&flow, packet, cookie);
+	}
 	struct accepting value = {
 		.cgroup = cgroup,
 		.source = from.identity,
@@ -193,6 +200,7 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 		.verdict = decision.verdict,
 		.reason = decision.reason,
 		.path = from.flags & END_PROXY ? PATH_PROXY : PATH_DIRECT,
+		.limited = limit ? 1 : 0,
 	};
 
 	accepting_put(&key, &value);
@@ -210,6 +218,7 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 	struct flow *known = datagram_flow(&key), flow = {};
 	struct decision decision = {};
 	struct counters *counters;
+	struct limit *limit;
 	struct peer from = {};
 
 	if (known) {
@@ -219,6 +228,12 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 		return 0;
 	}
 	inbound_decide(to, packet, &from, &decision);
+	if (verdict_lets_through(decision.verdict)) {
+		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_UDP);
+		if (limit)
+			limit_decide(limit, limit_datagram(cfg, limit, from.identity, &key.remote),
+				     &decision);
+	}
 	inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
 	if (!verdict_lets_through(decision.verdict))
 		return inbound_refuse(&flow, packet, cookie);

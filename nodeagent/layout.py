@@ -28,6 +28,8 @@ class End(IntFlag):
     VIP = 64
     LOCAL = 128
     QUARANTINED = 256
+    LIMITED = 4096
+    RESTS = 32768
 
 
 SETTINGS_L7 = 1
@@ -40,28 +42,33 @@ PROTOCOL_NAMES = {6: "TCP", 17: "UDP"}
 PORT_RULES_OTHER = 0  # stands for every other protocol
 CLASS_ANY = 0xFFFFFFFF
 DECISION_STRICT = 1
+ALERTS = 1024  # one for each so many services on average
 
 # name -> (struct format, names of the packed values); "16s" is an address, ">"-order ports are
 # packed as two bytes ("2s") so that one native format serves the whole structure.
 ADDRESS = struct.Struct("16s")
 ENDPOINT = struct.Struct("=16s2sBx")
-SETTINGS = struct.Struct("=16s16sQ2sHIII4s4x")
-SETTINGS_EPOCH = 5  # where policy_epoch is among the packed values
+SETTINGS = struct.Struct("=16s16sQ2sHIII4sI")
+SETTINGS_EPOCH, SETTINGS_SEED = 5, 9  # where these are among the packed values
 WORKLOAD = struct.Struct("=IIII")
 PEER = struct.Struct("=IIII")
 BLOCK_KEY = struct.Struct("=I16s")
-SERVICE = struct.Struct("=IIIIII")
+SERVICE = struct.Struct("=IIIIIIIIHHH2x")
 BACKEND = struct.Struct("=16s2sHII")
 SLOT_KEY = struct.Struct("=III")
 SLOT = struct.Struct("=III")
+SLOT_WEIGHT = struct.Struct("=II")  # what a slot table is numbered by: backends and weights
 BACKEND_KEY = struct.Struct("=I")
 POLICY_KEY = struct.Struct("=II")
 DECISION = struct.Struct("=IIBBBx")
 PORT_RULE_KEY = struct.Struct("=IIBx2s")
-FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBB4x")
+FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBBI")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
+OUTLIER = struct.Struct("=QQIIII")
+LIMIT = struct.Struct("=QQIII4x")
+GUARD_KEY = struct.Struct("=Q2sB5x")
 EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
@@ -130,6 +137,34 @@ class DatagramFlow(NamedTuple):
     hook: int
     translated: int
     cut: int
+    limit: int
+
+
+class Service(NamedTuple):
+    """SERVICE, unpacked."""
+
+    id: int
+    class_: int = 0
+    slots: int = 0
+    epoch: int = 0
+    flags: int = 0
+    action: int = SERVICE_LB
+    limit: int = 0
+    affinity: int = 0
+    eject_after: int = 0
+    eject_seconds: int = 0
+    eject_most: int = 0
+
+
+class Outlier(NamedTuple):
+    """OUTLIER, unpacked."""
+
+    until: int
+    failed: int
+    service: int
+    who: int
+    failures: int
+    times: int
 
 
 class Pair(NamedTuple):
@@ -182,7 +217,7 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     },
     "services": {
         "key": (ENDPOINT, ("address", "port", "protocol")),
-        "value": (SERVICE, ("id", "class", "slots", "epoch", "flags", "action")),
+        "value": (SERVICE, tuple(name.rstrip("_") for name in Service._fields)),
     },
     "slots": {
         "key": (SLOT_KEY, ("service", "epoch", "slot")),
@@ -199,6 +234,18 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     "port_rules": {
         "key": (PORT_RULE_KEY, ("bits", "list", "protocol", "port")),
         "value": (DECISION, _DECISION_FIELDS),
+    },
+    "limits": {
+        "key": (struct.Struct("=I"), ("id",)),
+        "value": (LIMIT, ("interval", "tolerance", "most", "id", "rule")),
+    },
+    "guards": {
+        "key": (GUARD_KEY, ("cgroup", "port", "protocol")),
+        "value": (LIMIT, ("interval", "tolerance", "most", "id", "rule")),
+    },
+    "outliers": {
+        "key": (BACKEND_KEY, ("id",)),
+        "value": (OUTLIER, Outlier._fields),
     },
     "pairs": {
         "key": (PAIR, Pair._fields),
@@ -306,4 +353,12 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("pairs", "hash", PAIR.size, COUNTERS.size, sizes["pairs"]),
         MapSpec("losses", "percpu_array", 4, 8, len(LOSSES)),
         MapSpec("events", "ringbuf", 0, 0, sizes["events"]),
+        MapSpec("affinities", "lru_hash", 16, 16, sizes["affinities"]),
+        MapSpec("outliers", "lru_hash", BACKEND_KEY.size, OUTLIER.size, sizes["outliers"]),
+        MapSpec("ejections", "lru_hash", 12, 4, sizes["outliers"]),
+        MapSpec("alerts", "array", 4, 8, ALERTS),
+        MapSpec("limits", "hash", 4, LIMIT.size, sizes["limits"]),
+        MapSpec("guards", "hash", GUARD_KEY.size, LIMIT.size, sizes["guards"]),
+        MapSpec("allowances", "array", 4, 392, sizes["allowances"]),
+        MapSpec("reserved", "lru_hash", 36, 12, sizes["accepting"]),
     )

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from meshapi.resources import HTTPRoute, Service, ServicePort, Workload
+from meshapi.resources import HTTPRoute, Service, ServicePort
+from meshapi.resources.traffic import affinity_seconds
 from nodeagent import layout
+from nodeagent.desired import limits, spread
 from nodeagent.desired.addresses import local_flags
 from nodeagent.desired.alias import alias_table
 from nodeagent.desired.numbers import number, number_of
+from nodeagent.desired.spread import Backend, Share
 from nodeagent.desired.units import PortName, Sheet
-from nodeagent.layout import address_bytes, port_bytes, version_of
+from nodeagent.layout import End, address_bytes, port_bytes, version_of
 from nodeagent.policy.members import Member, Shared
 from nodeagent.state import Name, name_of, target_port
-
-
-@dataclass(frozen=True)
-class Backend:
-    """An address and port actually dialled, and whose it is."""
-
-    workload: Workload
-    address: str
-    port: int
-    member: Member
 
 
 def service(sheet: Sheet, name: Name) -> None:
@@ -40,7 +32,7 @@ def service_number(namespace: str, name: str, port: int, protocol: str) -> int:
 
 
 def backends(sheet: Sheet, owner: Service, port: ServicePort, version: int) -> Iterator[Backend]:
-    """A service port's backends of one IP version: ready, and not cut off."""
+    """A service port's backends of one IP version: ready, and not cut off; healthy or not."""
     state = sheet.state
     for workload in state.selected(owner):
         if not workload.status.ready or state.quarantine_of(name_of(workload)) is not None:
@@ -60,53 +52,80 @@ def _port(sheet: Sheet, owner: Service, port: ServicePort) -> None:
     number_ = service_number(*key, port.protocol)
     sheet.services[number_] = key
     proxied = key in sheet.facts.redirected and port.protocol == "TCP"
+    limit = limits.of_service(sheet, name_of(owner))
     by_version: dict[int, bytes] = {}
     for address in owner.spec.addresses:
         version = version_of(address)
         if version not in by_version:
-            by_version[version] = (
+            entry = (
                 _redirected(sheet, owner, port, number_)
                 if proxied
-                else _balanced(sheet, number_, list(backends(sheet, owner, port, version)))
+                else _balanced(sheet, owner, port, version, number_)
             )
+            by_version[version] = layout.SERVICE.pack(*entry._replace(limit=limit))
         end = layout.ENDPOINT.pack(
             address_bytes(address), port_bytes(port.port), layout.PROTOCOLS[port.protocol]
         )
         sheet.put("services", end, by_version[version])
 
 
-def _redirected(sheet: Sheet, owner: Service, port: ServicePort, number_: int) -> bytes:
+def _redirected(sheet: Sheet, owner: Service, port: ServicePort, number_: int) -> layout.Service:
     """To the node proxy; one class stands for everything that it may send requests to."""
     class_ = sheet.number(_behind(sheet, owner, port))
-    flags = sheet.closed(class_)
-    return layout.SERVICE.pack(number_, class_, 0, 0, flags, layout.SERVICE_REDIRECT)
+    return layout.Service(
+        number_, class_, flags=sheet.closed(class_), action=layout.SERVICE_REDIRECT
+    )
 
 
-def _balanced(sheet: Sheet, number_: int, found: list[Backend]) -> bytes:
+def _balanced(
+    sheet: Sheet, owner: Service, port: ServicePort, version: int, number_: int
+) -> layout.Service:
     """To one of its backends, drawn from a slot table that they and their weights give."""
-    ids = [_backend(sheet, number_, backend) for backend in found]
-    rows = alias_table([1] * len(ids))
-    epoch = number_of(b"".join(id_.to_bytes(4, "little") for id_ in ids))
+    policy = sheet.state.traffic_policy(name_of(owner))
+    found = spread.shares(
+        sheet.state, sheet.facts, owner, policy, list(backends(sheet, owner, port, version))
+    )
+    ids = [_backend(sheet, number_, share) for share in found]
+    drawn = [(id_, share.weight) for id_, share in zip(ids, found, strict=True) if share.weight]
+    rows = alias_table([weight for _, weight in drawn])
+    epoch = number_of(b"".join(layout.SLOT_WEIGHT.pack(*pair) for pair in drawn))
     for index, (first, second, threshold) in enumerate(rows):
         key = layout.SLOT_KEY.pack(number_, epoch, index)
-        sheet.put("slots", key, layout.SLOT.pack(ids[first], ids[second], threshold))
-    return layout.SERVICE.pack(number_, 0, len(rows), epoch, 0, layout.SERVICE_LB)
+        sheet.put("slots", key, layout.SLOT.pack(drawn[first][0], drawn[second][0], threshold))
+    ejection = spread.ejection(policy, len(drawn)) if port.protocol == "TCP" else spread.NEVER
+    return layout.Service(
+        number_,
+        slots=len(rows),
+        epoch=epoch,
+        affinity=affinity_seconds(owner, policy),
+        eject_after=ejection.after,
+        eject_seconds=ejection.seconds,
+        eject_most=ejection.most,
+    )
 
 
-def _backend(sheet: Sheet, service_: int, backend: Backend) -> int:
+def _backend(sheet: Sheet, service_: int, share: Share) -> int:
     """Its entry; the id stands for this backend of this service port."""
+    backend = share.backend
     class_ = sheet.number(backend.member)
     end = address_bytes(backend.address) + port_bytes(backend.port)
     id_ = number_of(service_.to_bytes(4, "little") + end)
+    flags = local_flags(sheet, backend.workload, class_)
     value = layout.BACKEND.pack(
         end[:16],
         end[16:],
-        local_flags(sheet, backend.workload, class_),
+        flags if share.weight else flags | int(End.RESTS),
         backend.workload.status.identity,
         class_,
     )
     sheet.put("backends", layout.BACKEND_KEY.pack(id_), value)
     return id_
+
+
+def resting(entry: bytes) -> bytes:
+    """The entry of a backend that gets nothing new any more."""
+    address, port, flags, identity, class_ = layout.BACKEND.unpack(entry)
+    return layout.BACKEND.pack(address, port, flags | int(End.RESTS), identity, class_)
 
 
 def _behind(sheet: Sheet, owner: Service, port: ServicePort) -> Shared:

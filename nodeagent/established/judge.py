@@ -99,8 +99,9 @@ class Judge:
         raw = self._tables["services"].get(key)
         if raw is None:
             return None
-        _, class_, _, _, flags, action = layout.SERVICE.unpack(raw)
-        return _End(class_, flags) if action == layout.SERVICE_REDIRECT else None
+        service = layout.Service(*layout.SERVICE.unpack(raw))
+        redirected = service.action == layout.SERVICE_REDIRECT
+        return _End(service.class_, service.flags) if redirected else None
 
     def _peer(self, address: bytes, port: bytes, protocol: int, *, by_port: bool) -> _End:
         raw = self._tables["peers"].get(address)

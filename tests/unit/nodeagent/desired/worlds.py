@@ -10,7 +10,8 @@ from meshapi.codec import decode
 from meshapi.resources import Key, Resource, key_of
 
 NAMESPACES = ("shop", "dev", "hoplite-system")
-NODES = ("n1", "n2")
+NODES = ("n1", "n2", "n3")
+ZONE = "topology.kubernetes.io/zone"
 Manifest = dict[str, Any]
 
 _labels = st.dictionaries(st.sampled_from(("app", "tier")), st.sampled_from("ab"), max_size=2)
@@ -50,8 +51,10 @@ def namespaces() -> st.SearchStrategy[Manifest]:
 
 
 def nodes() -> st.SearchStrategy[Manifest]:
-    def make(index: int, labels: Manifest) -> Manifest:
+    def make(index: int, labels: Manifest, zone: str) -> Manifest:
         addresses = [f"172.30.0.{index}", f"fd00:30::{index}"]
+        if zone:
+            labels = {**labels, ZONE: zone}
         return {
             "apiVersion": "mesh.hoplite.io/v1alpha1",
             "kind": "MeshNode",
@@ -59,14 +62,31 @@ def nodes() -> st.SearchStrategy[Manifest]:
             "spec": {"addresses": addresses, "proxyAddresses": [f"10.244.{index}.254"]},
         }
 
-    return st.builds(make, st.sampled_from((1, 2)), _labels)
+    return st.builds(make, st.sampled_from((1, 2, 3)), _labels, st.sampled_from(("", "a", "b")))
+
+
+_statuses = st.sampled_from(
+    (
+        {"ready": True},
+        {"ready": True},
+        {"ready": False},
+        {"ready": True, "unhealthyPorts": [8080]},
+        {"ready": True, "unhealthyPorts": [53, 80, 8080]},
+    )
+)
 
 
 def workloads() -> st.SearchStrategy[Manifest]:
     def make(
-        index: int, namespace: str, labels: Manifest, account: str, host: bool, ready: bool
+        index: int,
+        namespace: str,
+        labels: Manifest,
+        account: str,
+        host: bool,
+        status: Manifest,
+        weight: int,
     ) -> Manifest:
-        node = index % 2 + 1
+        node = index % 3 + 1
         spec: Manifest = {
             "nodeName": f"n{node}",
             "cgroup": f"pods/w{index}",
@@ -75,6 +95,7 @@ def workloads() -> st.SearchStrategy[Manifest]:
                 {"name": "http", "port": 8080},
                 {"name": "dns", "port": 53, "protocol": "UDP"},
             ],
+            "weight": weight,
         }
         if host:
             spec["network"] = "host"
@@ -85,22 +106,23 @@ def workloads() -> st.SearchStrategy[Manifest]:
             "kind": "Workload",
             "metadata": _meta(f"w{index}", namespace, labels=labels),
             "spec": spec,
-            "status": {"identity": 300 + len(namespace) * 10 + len(account), "ready": ready},
+            "status": {"identity": 300 + len(namespace) * 10 + len(account), **status},
         }
 
     return st.builds(
         make,
-        st.integers(1, 5),
+        st.integers(1, 6),
         st.sampled_from(NAMESPACES[:2]),
         _labels,
         st.sampled_from(("web", "admin")),
         st.booleans(),
-        st.booleans(),
+        _statuses,
+        st.sampled_from((0, 1, 1, 3, 65_535)),
     )
 
 
 def services() -> st.SearchStrategy[Manifest]:
-    def make(index: int, namespace: str, selector: Manifest) -> Manifest:
+    def make(index: int, namespace: str, selector: Manifest, wishes: Manifest) -> Manifest:
         return {
             "apiVersion": "v1",
             "kind": "Service",
@@ -115,10 +137,49 @@ def services() -> st.SearchStrategy[Manifest]:
                     {"name": "http", "port": 80, "targetPort": "http"},
                     {"name": "dns", "port": 53, "protocol": "UDP"},
                 ],
+                **wishes,
             },
         }
 
-    return st.builds(make, st.integers(1, 2), st.sampled_from(NAMESPACES[:2]), _labels)
+    wishes = st.sampled_from(
+        (
+            {},
+            {},
+            {"sessionAffinity": "ClientIP"},
+            {"trafficDistribution": "PreferSameZone"},
+            {"trafficDistribution": "PreferSameNode"},
+            {"internalTrafficPolicy": "Local"},
+        )
+    )
+    namespaces_ = st.sampled_from(NAMESPACES[:2])
+    return st.builds(make, st.integers(1, 2), namespaces_, _labels, wishes)
+
+
+def traffic_policies() -> st.SearchStrategy[Manifest]:
+    parts = st.sampled_from(
+        (
+            {"loadBalancing": {"affinity": {"type": "ClientIP", "timeoutSeconds": 60}}},
+            {"loadBalancing": {"locality": {"prefer": "Zone"}}},
+            {"loadBalancing": {"locality": {"prefer": "Node"}}},
+            {"loadBalancing": {"locality": {"prefer": "None"}}},
+            {"healthCheck": {"protocol": "HTTP"}},
+            {"outlierDetection": {"consecutiveConnectFailures": 0}},
+            {"outlierDetection": {"baseEjectionSeconds": 3, "maxEjectionPercent": 10}},
+            {"connectionLimits": {"perIdentity": {"connectionsPerSecond": 5, "burst": 9}}},
+            {"connectionLimits": {"perIdentity": {"concurrentConnections": 7}}},
+        )
+    )
+    return st.builds(
+        lambda namespace, target, part: {
+            "apiVersion": "mesh.hoplite.io/v1alpha1",
+            "kind": "TrafficPolicy",
+            "metadata": _meta(f"tp{target}", namespace),
+            "spec": {"targetRefs": [{"kind": "Service", "name": f"s{target}"}], **part},
+        },
+        st.sampled_from(NAMESPACES[:2]),
+        st.integers(1, 2),
+        parts,
+    )
 
 
 def routes() -> st.SearchStrategy[Manifest]:
@@ -366,7 +427,7 @@ def quarantines() -> st.SearchStrategy[Manifest]:
             "spec": {"workload": f"w{workload}", "allowFrom": guests_},
         },
         st.sampled_from(NAMESPACES[:2]),
-        st.integers(1, 5),
+        st.integers(1, 6),
         guests,
     )
 
@@ -378,10 +439,31 @@ def anything() -> st.SearchStrategy[Manifest]:
         workloads(),
         services(),
         routes(),
+        traffic_policies(),
         network_policies(),
         cluster_policies(),
         authorization_policies(),
         quarantines(),
+    )
+
+
+def balancing() -> st.SearchStrategy[Manifest]:
+    """Only what load balancing goes by, and all of it about the same few services."""
+
+    def in_shop(manifest: Manifest) -> Manifest:
+        return {**manifest, "metadata": {**manifest["metadata"], "namespace": "shop"}}
+
+    def labelled(manifest: Manifest) -> Manifest:
+        return {**manifest, "metadata": {**manifest["metadata"], "labels": {"app": "a"}}}
+
+    def selecting(manifest: Manifest) -> Manifest:
+        return {**manifest, "spec": {**manifest["spec"], "selector": {"app": "a"}}}
+
+    return st.one_of(
+        nodes(),
+        workloads().map(in_shop).map(labelled),
+        services().map(in_shop).map(selecting),
+        traffic_policies().map(in_shop),
     )
 
 
