@@ -20,7 +20,7 @@ static __always_inline struct backend *service_pick(struct bpf_sock_addr *ctx,
 	}
 	if (!id)
 		id = service_draw(service);
-	if (ejection_alert(service->id, flow->started))
+	if (service->eject_after && ejection_alert(service->id, flow->started))
 		id = ejection_avoid(service, id, flow->source, flow->started, v4);
 	if (service->affinity && id)
 		id = affinity_keep(&client, id, flow->started);

@@ -79,12 +79,26 @@ static __always_inline bool ejection_count(const struct service *service, u32 fa
 	return false;
 }
 
+/* One backend less is out until then. */
+static __always_inline void ejection_uncount(const struct service *service, u32 family, u64 until)
+{
+	struct ejection_key key = {};
+	u32 *ending;
+
+	ejection_key_make(service, family, until, &key);
+	ending = ejections_at(&key);
+	if (ending && *ending)
+		__sync_fetch_and_add(ending, -1);
+}
+
 static __always_inline void ejection_eject(const struct service *service, u32 family,
 					   struct outlier *outlier, u64 now)
 {
 	u32 times = outlier->times < EJECTION_LONGEST ? outlier->times + 1 : EJECTION_LONGEST;
 	u64 until = now + times * service->eject_seconds * NS_PER_SECOND;
 
+	if (outlier->until && service->eject_seconds)
+		ejection_uncount(service, family, outlier->until);
 	if (!service->eject_seconds || !ejection_count(service, family, until, now)) {
 		outlier->until = 0;
 		return;
@@ -138,10 +152,8 @@ static __always_inline u32 ejection_avoid(const struct service *service, u32 dra
 static __always_inline void ejection_succeeded(const struct flow *flow, u64 now)
 {
 	struct outlier *outlier;
-	struct ejection_key key = {};
 	struct endpoint dialled = {};
 	struct service *service;
-	u32 *ending;
 
 	if (!ejection_alert(flow->service, now))
 		return;
@@ -155,13 +167,9 @@ static __always_inline void ejection_succeeded(const struct flow *flow, u64 now)
 	dialled.port = flow->dialled_port;
 	dialled.protocol = flow->protocol;
 	service = service_at(&dialled);
-	if (service && service->eject_seconds) {
-		ejection_key_make(service, address_is4(&flow->dialled) ? AF_INET : AF_INET6,
-				  outlier->until, &key);
-		ending = ejections_at(&key);
-		if (ending && *ending)
-			__sync_fetch_and_add(ending, -1);
-	}
+	if (service && service->eject_seconds)
+		ejection_uncount(service, address_is4(&flow->dialled) ? AF_INET : AF_INET6,
+				 outlier->until);
 	outlier->until = 0;
 }
 
@@ -194,10 +202,13 @@ static __always_inline void ejection_failed(const struct flow *flow)
 		outlier->times = 0;
 		outlier->until = 0;
 	}
-	if (!outlier->failures)
+	if (!outlier->failures) {
 		outlier->who = flow->source;
-	else if (outlier->who != flow->source)
+		if (now - outlier->failed > outlier->times * service->eject_seconds * NS_PER_SECOND)
+			outlier->times = 0;	/* it was well for as long as it was out */
+	} else if (outlier->who != flow->source) {
 		outlier->who = 0;
+	}
 	outlier->failed = now;
 	__sync_fetch_and_add(&outlier->failures, 1);
 	if (outlier->until <= now && outlier->failures >= service->eject_after)

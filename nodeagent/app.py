@@ -23,6 +23,8 @@ from nodeagent.datapath.attach import Attached, Datapath
 from nodeagent.datapath.sync import Writer
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
+from nodeagent.health.metrics import HealthMetrics
+from nodeagent.health.prober import Prober
 from nodeagent.join import Membership
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
@@ -30,6 +32,7 @@ from nodeagent.report import Reporter
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.metrics import AgentMetrics, Gauges
+from nodeagent.telemetry.outliers import OutlierWatch
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Agent:
             self._datapath.open_map("sockets"),
             root,
         )
+        self._prober = Prober()
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
@@ -74,9 +78,15 @@ class Agent:
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
+            prober=self._prober,
             on_change=self._changed.set,
             on_write=self._cutter.look,
             host_netns=machine.netns_cookie(),
+        )
+        self._outliers = OutlierWatch(
+            self._datapath.open_map("outliers"),
+            lambda: self._reconciler.compiler,
+            self._changed.set,
         )
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
@@ -99,6 +109,8 @@ class Agent:
                     "reconcile": self._reconciler.run(),
                     "collect": self._collector.run(),
                     "cut": self._cutter.run(),
+                    "health": self._prober.run(),
+                    "outliers": self._outliers.run(),
                 },
             )
 
@@ -116,8 +128,15 @@ class Agent:
         metrics = AgentMetrics(
             self._datapath.open_map("pairs"), self._collector, self._gauges, self._cutter.cut
         )
+        metrics.include(HealthMetrics(self._prober))
+        metrics.include(self._outliers)
         admin = Admin(
-            self._reconciler, self._collector, metrics, self._datapath.open_map, self._pending
+            self._reconciler,
+            self._collector,
+            metrics,
+            self._datapath.open_map,
+            self._pending,
+            backends=self._outliers.backends,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
         await listen.on_unix(stack, admin.application(), run_dir / nodecontract.ADMIN_SOCKET, 0)
@@ -138,6 +157,7 @@ class Agent:
             lambda: self._reconciler.in_force,
             self._attached.features,
             self._changed,
+            ejections=lambda: self._outliers.ejections,
         )
         channel = Channel(node, connect, self._ask, self._cover)
         async with asyncio.TaskGroup() as tasks:

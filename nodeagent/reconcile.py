@@ -18,6 +18,7 @@ from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
 from nodeagent.desired.units import Facts, PortName
 from nodeagent.feedstore import FeedStore
+from nodeagent.health.prober import Prober
 from nodeagent.state import Name, NodeState, advance, difference
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.metrics import Gauges
@@ -50,6 +51,7 @@ class Reconciler:
         collector: Collector,
         gauges: Gauges,
         *,
+        prober: Prober,
         on_change: Callable[[], None],
         on_write: Callable[[], None],
         host_netns: int,
@@ -59,6 +61,7 @@ class Reconciler:
         self._store = store
         self._collector = collector
         self._gauges = gauges
+        self._prober = prober
         self._on_change = on_change
         self._on_write = on_write
         self._facts = Facts(
@@ -68,6 +71,7 @@ class Reconciler:
             proxy_port=nodecontract.PROXY_OUTBOUND_PORT,
         )
         self._wake = asyncio.Event()
+        prober.on_change = self._wake.set
         self._wished: Snapshot | None = None
         self._wanted = Snapshot(0, {})
         self._objects: Mapping[Key, Resource] = {}  # what the compiler has been told of
@@ -121,7 +125,7 @@ class Reconciler:
                 continue
             self._wake.clear()
             snapshot, self._wished = self._wished, None
-            if snapshot is not None:
+            if snapshot is not None or self._prober.unhealthy != self._facts.unhealthy:
                 self._apply(snapshot)
 
     def _tick(self) -> None:
@@ -169,7 +173,11 @@ class Reconciler:
             self._objects = {}
         changes = difference(self._objects, self._wanted)
         state = advance(self.state, self._wanted, changes)
-        self._facts = replace(self._facts, cgroups=self._finder.find(state.local))
+        self._facts = replace(
+            self._facts,
+            cgroups=self._finder.find(state.local),
+            unhealthy=self._prober.follow(state),
+        )
         deltas = self.compiler.update(state, changes, self._facts)
         self._objects = self._wanted.objects
         self._wanted = replace(self._wanted, changed=frozenset())
@@ -216,6 +224,7 @@ class Reconciler:
                     name=name[1],
                     ready=found,
                     message="" if found else f"no cgroup {workload.spec.cgroup} on this node yet",
+                    unhealthy_ports=self._facts.unhealthy.get(name, ()),
                 )
             )
         return tuple(reports)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from meshapi import __version__, nodecontract
 from meshapi.client import ApiClient
 from meshapi.errors import HopliteError
+from meshapi.resources import Ejection
 from meshapi.wire import NodeReport
 from nodeagent.reconcile import InForce
 
@@ -28,12 +29,15 @@ class Reporter:
         in_force: Callable[[], InForce],
         features: dict[str, str],
         changed: asyncio.Event,
+        *,
+        ejections: Callable[[], tuple[Ejection, ...]],
     ) -> None:
         self._node = node
         self._connect = connect
         self._in_force = in_force
         self._features = features
         self._changed = changed
+        self._ejections = ejections
 
     async def run(self) -> None:
         """Report for ever; a controller that is away is tried again."""
@@ -67,4 +71,5 @@ class Reporter:
             features=self._features,
             problems=in_force.problems,
             workloads=in_force.workloads,
+            ejections=self._ejections(),
         )

@@ -9,7 +9,15 @@ from typing import Any
 
 from hopctl.output import Cell
 from hopctl.when import ago
-from meshapi.resources import Condition, HTTPRoute, LabelSelector, Quarantine, Resource, Workload
+from meshapi.resources import (
+    Condition,
+    HTTPRoute,
+    LabelSelector,
+    MeshNode,
+    Quarantine,
+    Resource,
+    Workload,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class Context:
     workloads: Sequence[Workload] = ()
     routes: Sequence[HTTPRoute] = ()
     quarantines: Sequence[Quarantine] = ()
+    nodes: Sequence[MeshNode] = ()
 
 
 Row = Callable[[Any, Context], list[Cell]]

@@ -15,7 +15,7 @@ from nodeagent.desired.spread import Backend, Share
 from nodeagent.desired.units import PortName, Sheet
 from nodeagent.layout import End, address_bytes, port_bytes, version_of
 from nodeagent.policy.members import Member, Shared
-from nodeagent.state import Name, name_of, target_port
+from nodeagent.state import Name, name_of
 
 
 def service(sheet: Sheet, name: Name) -> None:
@@ -31,20 +31,9 @@ def service_number(namespace: str, name: str, port: int, protocol: str) -> int:
     return number(namespace, name, port, protocol)
 
 
-def backends(sheet: Sheet, owner: Service, port: ServicePort, version: int) -> Iterator[Backend]:
-    """A service port's backends of one IP version: ready, and not cut off; healthy or not."""
-    state = sheet.state
-    for workload in state.selected(owner):
-        if not workload.status.ready or state.quarantine_of(name_of(workload)) is not None:
-            continue
-        reached = target_port(workload, port.protocol, port.port, port.target_port)
-        if not reached:
-            continue
-        for text in state.addresses(workload):
-            if version_of(text) == version:
-                member = sheet.ends.workload(workload, version)
-                yield Backend(workload, text, reached, member)
-                break
+def backend_number(service_: int, backend: Backend) -> int:
+    """Stands for a backend of a service port."""
+    return number_of(service_.to_bytes(4, "little") + backend.end)
 
 
 def _port(sheet: Sheet, owner: Service, port: ServicePort) -> None:
@@ -82,9 +71,8 @@ def _balanced(
 ) -> layout.Service:
     """To one of its backends, drawn from a slot table that they and their weights give."""
     policy = sheet.state.traffic_policy(name_of(owner))
-    found = spread.shares(
-        sheet.state, sheet.facts, owner, policy, list(backends(sheet, owner, port, version))
-    )
+    belonging = list(spread.backends(sheet.state, owner, port, version))
+    found = spread.shares(sheet.state, sheet.facts, owner, policy, belonging)
     ids = [_backend(sheet, number_, share) for share in found]
     drawn = [(id_, share.weight) for id_, share in zip(ids, found, strict=True) if share.weight]
     rows = alias_table([weight for _, weight in drawn])
@@ -105,11 +93,10 @@ def _balanced(
 
 
 def _backend(sheet: Sheet, service_: int, share: Share) -> int:
-    """Its entry; the id stands for this backend of this service port."""
+    """Its entry, and the number that stands for it."""
     backend = share.backend
-    class_ = sheet.number(backend.member)
-    end = address_bytes(backend.address) + port_bytes(backend.port)
-    id_ = number_of(service_.to_bytes(4, "little") + end)
+    class_ = sheet.number(sheet.ends.workload(backend.workload, version_of(backend.address)))
+    end, id_ = backend.end, backend_number(service_, backend)
     flags = local_flags(sheet, backend.workload, class_)
     value = layout.BACKEND.pack(
         end[:16],
@@ -133,13 +120,13 @@ def _behind(sheet: Sheet, owner: Service, port: ServicePort) -> Shared:
     found: set[tuple[Member, int | None]] = set()
     routes = _routes(sheet, owner, port)
     if not routes:  # just removed, and the proxy has not heard of it yet
-        found |= {(b.member, b.port) for b in _every(sheet, owner, port)}
+        found |= set(_every(sheet, owner, port))
     for route in routes:
         for ref in (ref for rule in route.spec.rules for ref in rule.backend_refs):
             target = sheet.state.services.get((route.metadata.namespace, ref.name))
             for target_port_ in target.spec.ports if target else ():
                 if target is not None and target_port_.port == ref.port:
-                    found |= {(b.member, b.port) for b in _every(sheet, target, target_port_)}
+                    found |= set(_every(sheet, target, target_port_))
     return Shared(frozenset(found))
 
 
@@ -158,6 +145,8 @@ def _routes(sheet: Sheet, owner: Service, port: ServicePort) -> list[HTTPRoute]:
     ]
 
 
-def _every(sheet: Sheet, owner: Service, port: ServicePort) -> Iterator[Backend]:
+def _every(sheet: Sheet, owner: Service, port: ServicePort) -> Iterator[tuple[Member, int | None]]:
+    """Who stands behind a service port, and at which port of theirs."""
     for version in (4, 6):
-        yield from backends(sheet, owner, port, version)
+        for backend in spread.backends(sheet.state, owner, port, version):
+            yield sheet.ends.workload(backend.workload, version), backend.port

@@ -7,15 +7,15 @@ is a promise about where traffic goes and not a preference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from meshapi.resources import Service, Workload
+from meshapi.resources import Service, ServicePort, Workload
 from meshapi.resources.mesh import ZONE_LABEL
 from meshapi.resources.traffic import OutlierDetection, TrafficPolicy, locality
 from nodeagent.desired.units import Facts
-from nodeagent.policy.members import Member
-from nodeagent.state import NodeState, name_of
+from nodeagent.layout import address_bytes, port_bytes, version_of
+from nodeagent.state import NodeState, name_of, target_port
 
 _MOST = 65_535  # what the kernel's fields hold
 
@@ -27,7 +27,11 @@ class Backend:
     workload: Workload
     address: str
     port: int
-    member: Member
+
+    @property
+    def end(self) -> bytes:
+        """Address and port in network order."""
+        return address_bytes(self.address) + port_bytes(self.port)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,22 @@ class Ejection:
 
 
 NEVER = Ejection()
+
+
+def backends(
+    state: NodeState, service: Service, port: ServicePort, version: int
+) -> Iterator[Backend]:
+    """A service port's backends of one IP version: ready, and not cut off; healthy or not."""
+    for workload in state.selected(service):
+        if not workload.status.ready or state.quarantine_of(name_of(workload)) is not None:
+            continue
+        reached = target_port(workload, port.protocol, port.port, port.target_port)
+        if not reached:
+            continue
+        for text in state.addresses(workload):
+            if version_of(text) == version:
+                yield Backend(workload, text, reached)
+                break
 
 
 def shares(
