@@ -222,10 +222,12 @@ static __always_inline u8 limit_syn(const struct settings *cfg, const struct lim
 {
 	struct reservation *known = reservation_at(tuple), fresh = {};
 	u64 now = bpf_ktime_get_ns();
+	u32 window = now >> LIMIT_WINDOW_BITS;
 	struct caller caller = {};
 	u8 reason;
 
-	if (known && known->sequence == sequence && known->limit == limit->id)
+	if (known && known->sequence == sequence && known->limit == limit->id &&
+	    window - known->window < 2)
 		return REASON_NONE;
 	caller_make(limit->id, identity, DIRECTION_INBOUND, &tuple->remote, &caller);
 	reason = limit_take(cfg, limit, &caller, now, PLACE_HANDSHAKE);
@@ -233,7 +235,7 @@ static __always_inline u8 limit_syn(const struct settings *cfg, const struct lim
 		return reason;
 	fresh.sequence = sequence;
 	fresh.limit = limit->id;
-	fresh.window = now >> LIMIT_WINDOW_BITS;
+	fresh.window = window;
 	return reservation_put(tuple, &fresh) ? REASON_STATE_FULL : REASON_NONE;
 }
 
