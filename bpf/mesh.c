@@ -18,6 +18,7 @@
 #include "ejection.h"	/* backends that do not take connections */
 #include "balance.h"	/* the backend of a new connection */
 #include "policy.h"	/* verdict */
+#include "names.h"	/* verdict, for addresses with names */
 #include "limits.h"	/* how fast and how many */
 #include "flow.h"	/* aggregate and events */
 #include "exchange.h"	/* UDP: a socket and one peer */
@@ -26,5 +27,6 @@
 #include "datagram.c"	/* mesh_sendmsg4/6, mesh_recvmsg4/6 */
 #include "peername.c"	/* mesh_getpeername4, mesh_getpeername6 */
 #include "ingress.c"	/* mesh_ingress, mesh_egress */
+#include "dns.c"	/* mesh_dns */
 #include "sockops.c"	/* mesh_sockops, mesh_release */
 #include "proxy.c"	/* proxy_sockops, proxy_getsockopt, proxy_getpeername4/6 */

@@ -124,7 +124,7 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
     import datetime as dt
 
     from hopctl.columns import Context
-    from meshapi.resources import HTTPRoute, MeshNode, Service, Workload, by_word
+    from meshapi.resources import HTTPRoute, MeshNode, Quarantine, Service, Workload, by_word
 
     now = dt.datetime.now(dt.UTC)
     if kind.type is MeshNode:
@@ -140,6 +140,17 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
             [w for w in workloads if isinstance(w, Workload)],
             [r for r in routes if isinstance(r, HTTPRoute)],
             nodes=[n for n in nodes if isinstance(n, MeshNode)],
+        )
+    if kind.type is Workload:
+        quarantines = await client.list_all(by_word("quarantines"))
+        return Context(
+            0,
+            now,
+            quarantined={
+                (q.metadata.namespace, q.spec.workload)
+                for q in quarantines
+                if isinstance(q, Quarantine)
+            },
         )
     return Context(0, now)
 

@@ -18,6 +18,7 @@ from lab.daemons import Daemons
 from lab.endpoint import Endpoint
 from lab.labfile import LabFile
 from lab.names import LabNames
+from lab.patience import stretched
 from lab.plan import Plan, PlannedWorkload
 from lab.processes import Running, last_line, place_in, start, workload_env
 from meshapi import wire
@@ -107,7 +108,7 @@ class BringUp:
         for node in self.plan.nodes:
             request = wire.JoinTokenRequest(node=node.name)
             reply = await client.call(wire.JOIN_TOKENS_PATH, request, wire.JoinTokenReply)
-            self.running.append(self.daemons.agent(node, reply.token))
+            self.running.append(self.daemons.agent(node, reply.token, self.plan.dns_upstreams))
         await self._until(self._agents_listen, _NODE_PATIENCE)
         self.say("starting node proxies")
         for node in self.plan.nodes:
@@ -157,7 +158,9 @@ class BringUp:
         self.say("starting the workloads")
         settled = time.monotonic() + _SETTLE
         for workload in commanded:
-            place = place_in(self.cgroup / workload.node / workload.cgroup, workload.netns)
+            group = self.cgroup / workload.node / workload.cgroup
+            resolv_conf = self.names.resolv_conf(workload.namespace)
+            place = place_in(group, workload.netns, resolv_conf)
             env = workload_env(workload.env, self.names.home(workload.target))
             log = self.names.log(workload.target)
             lasting = bool(workload.ports)  # one that serves nothing may have done its work
@@ -202,6 +205,7 @@ class BringUp:
 
     async def _until(self, probe: Probe, patience: float) -> None:
         """Look until nothing is missing; refuse when a process ends or ``patience`` (s) does."""
+        patience = stretched(patience)
         deadline = time.monotonic() + patience
         while missing := await probe():
             self._refuse_deaths()

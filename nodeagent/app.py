@@ -14,13 +14,16 @@ from typing import Any
 from meshapi import nodecontract
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.watch import Snapshot
-from nodeagent import listen, loopback, machine, proxysocket, subscribe
+from nodeagent import listen, loopback, machine, notify, proxysocket, subscribe
 from nodeagent.admin import Admin
 from nodeagent.cgroups import CgroupFinder
+from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
+from nodeagent.datapath.inheritance import Inheritance
 from nodeagent.datapath.sync import Writer
+from nodeagent.dns.server import DnsServer
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
 from nodeagent.health.metrics import HealthMetrics
@@ -28,7 +31,7 @@ from nodeagent.health.prober import Prober
 from nodeagent.join import Membership
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
-from nodeagent.report import Reporter
+from nodeagent.report import Reporter, report
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.metrics import AgentMetrics, Gauges
@@ -68,19 +71,29 @@ class Agent:
             lambda: self._reconciler.compiler,
             lambda: self._reconciler.cgroups,
             self._datapath.open_map("sockets"),
+            self._datapath.open_map("learnt"),
             root,
+            on_cut=self._changed.set,
+        )
+        self._dns = DnsServer(
+            config.node_name,
+            config.dns(),
+            config.dns_upstreams,
+            (*config.addresses, *_proxy_addresses(config)),
         )
         self._prober = Prober()
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
             CgroupFinder(root),
+            CgroupWatch(root),
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
             prober=self._prober,
-            on_change=self._changed.set,
+            on_change=self._in_force,
             on_write=self._cutter.look,
+            resolvers=self._dns.believed,
             host_netns=machine.netns_cookie(),
         )
         self._outliers = OutlierWatch(
@@ -91,7 +104,7 @@ class Agent:
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
             _log.info("stored state in force", extra={"revision": revision})
-        self._attach(self._attached, root)
+        self._take_over(root)
 
     async def run(self) -> None:
         """Follow the controller and serve, until told to stop."""
@@ -102,6 +115,7 @@ class Agent:
         membership = Membership(self._config)
         async with AsyncExitStack() as stack:
             await self._serve(stack, membership)
+            notify.ready(f"revision {self._reconciler.in_force.revision} in force")
             await _until(
                 stop,
                 {
@@ -114,20 +128,30 @@ class Agent:
                 },
             )
 
+    def _take_over(self, root: Path) -> None:
+        """Attach this release's programs, in the place of another's if there are any."""
+        layouts = Path(self._config.state_dir) / "layouts.json"
+        inheritance = Inheritance(self._datapath.map_folder, layouts, self._datapath.specs)
+        inheritance.begin()
+        self._attach(self._attached, root)
+        self._collector.take(inheritance.finish())
+        self._datapath.forget_old(self._attached)
+
     def _attach(self, attached: Attached, root: Path) -> None:
+        self._datapath.connect_calls(attached)
         self._datapath.attach(attached, "node", root)
         proxy = root / self._config.proxy_cgroup
         if proxy.is_dir():
             self._datapath.attach(attached, "proxy", proxy)
         else:
             _log.warning("no proxy cgroup: nothing is redirected", extra={"cgroup": str(proxy)})
-        self._datapath.forget_old(attached)
 
     async def _serve(self, stack: AsyncExitStack, membership: Membership) -> None:
         config, run_dir = self._config, Path(self._config.run_dir)
         metrics = AgentMetrics(
             self._datapath.open_map("pairs"), self._collector, self._gauges, self._cutter.cut
         )
+        metrics.include(self._dns.counters)
         metrics.include(HealthMetrics(self._prober))
         metrics.include(self._outliers)
         admin = Admin(
@@ -136,6 +160,7 @@ class Agent:
             metrics,
             self._datapath.open_map,
             self._pending,
+            names=self._dns.dump,
             backends=self._outliers.backends,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
@@ -146,6 +171,8 @@ class Agent:
                 stack, admin.metrics_application(), config.metrics_listen, "metricsListen"
             )
 
+        await self._dns.serve(stack)
+
     async def _member(self, membership: Membership) -> None:
         """Everything that needs the controller; the kernel goes on without it."""
         if not membership.joined:
@@ -154,10 +181,13 @@ class Agent:
         reporter = Reporter(
             node,
             connect,
-            lambda: self._reconciler.in_force,
-            self._attached.features,
+            lambda: report(
+                self._reconciler.in_force,
+                self._attached.features,
+                self._cutter.cut,
+                self._outliers.ejections,
+            ),
             self._changed,
-            ejections=lambda: self._outliers.ejections,
         )
         channel = Channel(node, connect, self._ask, self._cover)
         async with asyncio.TaskGroup() as tasks:
@@ -168,6 +198,13 @@ class Agent:
                 ("certificate", membership.renew_for_ever()),
             ):
                 tasks.create_task(work, name=name)
+
+    def _in_force(self) -> None:
+        """Something else is in force, or cannot be: names follow what is."""
+        state = self._reconciler.state
+        if self._reconciler.in_force.revision == state.revision:
+            self._dns.follow(state)
+        self._changed.set()
 
     def _pending(self) -> list[str]:
         return [] if self._reconciler.in_force.revision else ["a first revision"]

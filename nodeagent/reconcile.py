@@ -13,6 +13,7 @@ from meshapi.resources import Key, NodeProblem, Resource
 from meshapi.watch import Snapshot
 from meshapi.wire import WorkloadReport
 from nodeagent.cgroups import CgroupFinder
+from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.datapath.sync import Change, Writer
 from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
@@ -47,6 +48,7 @@ class Reconciler:
         node: str,
         writer: Writer,
         finder: CgroupFinder,
+        watch: CgroupWatch,
         store: FeedStore,
         collector: Collector,
         gauges: Gauges,
@@ -54,16 +56,19 @@ class Reconciler:
         prober: Prober,
         on_change: Callable[[], None],
         on_write: Callable[[], None],
+        resolvers: Callable[[], tuple[tuple[str, int], ...]],
         host_netns: int,
     ) -> None:
         self._writer = writer
         self._finder = finder
+        self._watch = watch
         self._store = store
         self._collector = collector
         self._gauges = gauges
         self._prober = prober
         self._on_change = on_change
         self._on_write = on_write
+        self._resolvers = resolvers
         self._facts = Facts(
             host_netns=host_netns,
             proxy4=nodecontract.PROXY_ADDRESS4,
@@ -115,7 +120,8 @@ class Reconciler:
     # -- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Apply what comes; every tick look for cgroups and drop what the last change replaced."""
+        """Apply what comes; every tick look around and drop what the last change replaced."""
+        asyncio.get_running_loop().add_reader(self._watch, self._wake.set)
         while True:
             try:
                 async with asyncio.timeout(_TICK_SECONDS):
@@ -125,12 +131,11 @@ class Reconciler:
                 continue
             self._wake.clear()
             snapshot, self._wished = self._wished, None
-            if snapshot is not None or self._prober.unhealthy != self._facts.unhealthy:
+            if snapshot is not None or self._look(self.state) != self._facts:
                 self._apply(snapshot)
 
     def _tick(self) -> None:
-        found = self._finder.find(self.state.local)
-        if found != self._facts.cgroups:  # appeared, vanished, or made anew
+        if self._look(self.state) != self._facts:  # a cgroup appeared, vanished, or was made anew
             self._apply()
             return
         if not self._in_step:
@@ -163,6 +168,16 @@ class Reconciler:
             self.in_force = in_force
             self._on_change()
 
+    def _look(self, state: NodeState) -> Facts:
+        """The facts as they are now, and word when they change."""
+        self._watch.follow(state.local)
+        return replace(
+            self._facts,
+            cgroups=self._finder.find(state.local),
+            resolvers=self._resolvers(),
+            unhealthy=self._prober.unhealthy,
+        )
+
     def _compile(self, snapshot: Snapshot | None) -> list[Delta]:
         """What the newest wish and facts ask for; after a failure, all of it from the beginning."""
         in_step, self._in_step = self._in_step, False
@@ -173,11 +188,8 @@ class Reconciler:
             self._objects = {}
         changes = difference(self._objects, self._wanted)
         state = advance(self.state, self._wanted, changes)
-        self._facts = replace(
-            self._facts,
-            cgroups=self._finder.find(state.local),
-            unhealthy=self._prober.follow(state),
-        )
+        self._prober.follow(state)
+        self._facts = self._look(state)
         deltas = self.compiler.update(state, changes, self._facts)
         self._objects = self._wanted.objects
         self._wanted = replace(self._wanted, changed=frozenset())

@@ -97,6 +97,15 @@ class Ejection(SparsePart, frozen=True):
     identity: int = 0
 
 
+class PolicyCut(SparsePart, frozen=True):
+    """How many open connections an agent has ended for a policy since it started."""
+
+    kind: str
+    name: str
+    connections: int
+    namespace: str = ""
+
+
 class ComponentStatus(SparsePart, frozen=True):
     """What one process of a node last reported. ``revision`` is in force and was read back."""
 
@@ -106,6 +115,7 @@ class ComponentStatus(SparsePart, frozen=True):
     state: str = ""
     last_seen: str = ""
     problems: tuple[NodeProblem, ...] = ()
+    cut: tuple[PolicyCut, ...] = ()
 
 
 class MeshNodeStatus(SparsePart, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from meshapi.backends import target_port
 from meshapi.resources import Workload
 from meshapi.resources.traffic import IdentityLimit
 from nodeagent import layout
@@ -12,7 +13,7 @@ from nodeagent.desired.numbers import number
 from nodeagent.desired.units import Sheet
 from nodeagent.layout import PROTOCOLS, port_bytes
 from nodeagent.policy.decisions import Rule
-from nodeagent.state import Name, target_port
+from nodeagent.state import Name
 
 _SECOND = 1_000_000_000  # ns
 
@@ -66,7 +67,7 @@ def guards(sheet: Sheet, workload: Workload, cgroup: int) -> bool:
         if limit is None:
             continue
         for port in sheet.state.services[name].spec.ports:
-            reached = target_port(workload, port.protocol, port.port, port.target_port)
+            reached = target_port(workload, port)
             if reached:
                 by_port.setdefault((port.protocol, reached), []).append(limit)
     for (protocol, port_), limits in by_port.items():

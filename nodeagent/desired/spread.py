@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from meshapi.backends import target_port
 from meshapi.resources import Service, ServicePort, Workload
 from meshapi.resources.mesh import ZONE_LABEL
 from meshapi.resources.traffic import OutlierDetection, TrafficPolicy, locality
 from nodeagent.desired.units import Facts
 from nodeagent.layout import address_bytes, port_bytes, version_of
-from nodeagent.state import NodeState, name_of, target_port
+from nodeagent.state import NodeState, name_of
 
 _MOST = 65_535  # what the kernel's fields hold
 
@@ -58,10 +59,8 @@ def backends(
     state: NodeState, service: Service, port: ServicePort, version: int
 ) -> Iterator[Backend]:
     """A service port's backends of one IP version: ready, and not cut off; healthy or not."""
-    for workload in state.selected(service):
-        if not workload.status.ready or state.quarantine_of(name_of(workload)) is not None:
-            continue
-        reached = target_port(workload, port.protocol, port.port, port.target_port)
+    for workload in state.backends(service):
+        reached = target_port(workload, port)
         if not reached:
             continue
         for text in state.addresses(workload):

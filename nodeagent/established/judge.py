@@ -6,8 +6,10 @@ The same questions in the same order as bpf/connect.c (outbound_decide) and bpf/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from meshapi.identity import WORLD
 from meshapi.verdict import Direction, Path, Reason, Verdict
 from nodeagent import layout
 from nodeagent.desired.compiler import Compiler
@@ -20,18 +22,23 @@ _PROTOCOLS: dict[int, Protocol] = {6: "TCP", 17: "UDP"}
 
 
 @dataclass(frozen=True)
-class _End:
-    """A class and the END_* flags that it was found with."""
+class Party:
+    """One end of a connection: its class, the END_* flags that it was found with, its identity."""
 
     number: int
     flags: int
+    identity: int
 
 
 class Judge:
-    """One revision's word; asks each distinct question once."""
+    """One revision's word; asks each distinct question once.
 
-    def __init__(self, compiler: Compiler) -> None:
+    ``learnt`` gives the numbers of the domain name patterns that an address was resolved from.
+    """
+
+    def __init__(self, compiler: Compiler, learnt: Callable[[bytes], Sequence[int]]) -> None:
         self._compiler = compiler
+        self._learnt = learnt
         self._tables = compiler.tables
         self._known: dict[object, Decision] = {}
 
@@ -67,7 +74,23 @@ class Judge:
             port = port_number(flow.actual_port)
         if destination.flags & End.LOCAL_NODE and not source.flags & End.QUARANTINED:
             return _NODE
-        return self._look_up(source, destination, flow.protocol, port)
+        decision = self._look_up(source, destination, flow.protocol, port)
+        if decision.allows or flow.path == Path.PROXY or flow.actual in self._tables["peers"]:
+            return decision
+        return self._by_name(flow, source, destination, port) or decision
+
+    def _by_name(
+        self, flow: DatagramFlow, source: Party, destination: Party, port: int
+    ) -> Decision | None:
+        """A consent to the address of a name: one that it has, or had when it was connected to."""
+        patterns = (destination.number ^ p for p in self._learnt(flow.actual) if p)
+        name = _PROTOCOLS.get(flow.protocol, "OTHER")
+        for number in dict.fromkeys((flow.destination_class, *patterns)):
+            if number != destination.number and self._compiler.knows(number):
+                decision = self._compiler.decide(source.number, number, name, port)
+                if decision.allows:
+                    return decision
+        return None
 
     def _inbound(self, flow: DatagramFlow) -> Decision:
         destination = self._local(flow)
@@ -81,35 +104,47 @@ class Judge:
                 return _PROXY
         return self._look_up(source, destination, flow.protocol, port_number(flow.dialled_port))
 
-    def _look_up(self, source: _End, destination: _End, protocol: int, port: int) -> Decision:
+    def _look_up(self, source: Party, destination: Party, protocol: int, port: int) -> Decision:
         if not source.flags & End.EGRESS and not destination.flags & End.INGRESS:
             return OPEN
         name = _PROTOCOLS.get(protocol, "OTHER")
         return self._compiler.decide(source.number, destination.number, name, port)
 
-    def _local(self, flow: DatagramFlow) -> _End | None:
-        raw = self._tables["workloads"].get(flow.cgroup.to_bytes(8, "little"))
-        if raw is None:
-            return None
-        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
-        return _End(class4 if layout.is4(flow.actual) else class6, flags)
+    def _local(self, flow: DatagramFlow) -> Party | None:
+        return local_of(self._compiler, flow.cgroup, flow.actual)
 
-    def _redirected(self, flow: DatagramFlow) -> _End | None:
+    def _redirected(self, flow: DatagramFlow) -> Party | None:
         key = layout.ENDPOINT.pack(flow.dialled, flow.dialled_port, flow.protocol)
         raw = self._tables["services"].get(key)
         if raw is None:
             return None
         service = layout.Service(*layout.SERVICE.unpack(raw))
         redirected = service.action == layout.SERVICE_REDIRECT
-        return _End(service.class_, service.flags) if redirected else None
+        return Party(service.class_, service.flags, 0) if redirected else None
 
-    def _peer(self, address: bytes, port: bytes, protocol: int, *, by_port: bool) -> _End:
-        raw = self._tables["peers"].get(address)
-        if raw is None:
-            return _End(self._compiler.outside(address), 0)
-        _, class_, flags, _ = layout.PEER.unpack(raw)
-        if by_port and flags & End.SHARED:
-            raw = self._tables["listeners"].get(layout.ENDPOINT.pack(address, port, protocol))
-            if raw is not None:
-                _, class_, flags, _ = layout.PEER.unpack(raw)
-        return _End(class_, flags)
+    def _peer(self, address: bytes, port: bytes, protocol: int, *, by_port: bool) -> Party:
+        return peer_of(self._compiler, address, port, protocol, by_port=by_port)
+
+
+def peer_of(
+    compiler: Compiler, address: bytes, port: bytes, protocol: int, *, by_port: bool
+) -> Party:
+    """Who is behind an address, ``by_port`` also among those that share it (bpf/capture.h)."""
+    raw = compiler.tables["peers"].get(address)
+    if raw is None:
+        return Party(compiler.outside(address), 0, WORLD)
+    identity, class_, flags, _ = layout.PEER.unpack(raw)
+    if by_port and flags & End.SHARED:
+        raw = compiler.tables["listeners"].get(layout.ENDPOINT.pack(address, port, protocol))
+        if raw is not None:
+            identity, class_, flags, _ = layout.PEER.unpack(raw)
+    return Party(class_, flags, identity)
+
+
+def local_of(compiler: Compiler, cgroup: int, peer: bytes) -> Party | None:
+    """The workload of a cgroup as it speaks with an address; None if it is not enrolled."""
+    raw = compiler.tables["workloads"].get(cgroup.to_bytes(8, "little"))
+    if raw is None:
+        return None
+    identity, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+    return Party(class4 if layout.is4(peer) else class6, flags, identity)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from meshapi.backends import target_port
 from meshapi.resources import Workload
 from meshapi.resources.traffic import HealthCheck
 from nodeagent.layout import version_of
-from nodeagent.state import Name, NodeState, name_of, target_port
+from nodeagent.state import Name, NodeState, name_of
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,6 @@ def _of_workload(state: NodeState, workload: Workload) -> Iterable[tuple[HealthC
         for port in state.services[name].spec.ports:
             if port.protocol == "UDP" and check.port is None:
                 continue
-            reached = target_port(workload, port.protocol, port.port, port.target_port)
+            reached = target_port(workload, port)
             if reached:
                 yield check, reached
