@@ -79,6 +79,13 @@ COUNTERS = struct.Struct("=QQQQQQQQ")
 OUTLIER = struct.Struct("=QQIIII")
 LIMIT = struct.Struct("=QQIII4x")
 GUARD_KEY = struct.Struct("=Q2sB5x")
+AFFINITY_KEY = struct.Struct("=QII")
+AFFINITY = struct.Struct("=QI4x")
+EJECTION_KEY = struct.Struct("=III")
+# A set of allowances: its lock, and ALLOWANCE_WAYS callers.
+ALLOWANCE = struct.Struct("=QII16sIIII")
+ALLOWANCE_WAYS = 8
+ALLOWANCES = struct.Struct("=8x" + ALLOWANCE.format.removeprefix("=") * ALLOWANCE_WAYS)
 EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
@@ -174,6 +181,19 @@ class Outlier(NamedTuple):
     who: int
     failures: int
     times: int
+
+
+class Allowance(NamedTuple):
+    """ALLOWANCE, unpacked: what one caller has used up of a limit."""
+
+    paid: int
+    limit: int
+    who: int
+    address: bytes
+    open: int
+    window: int
+    handshakes: int
+    handshakes_before: int
 
 
 class Pair(NamedTuple):
@@ -355,6 +375,8 @@ class Record(msgspec.Struct, frozen=True):
         return struct.pack(self.format, *(values.get(field, zero) for field, zero in parts))
 
 
+_INDEX = Record("=I", ("index",))
+
 # Maps that hold what only the kernel knows; an upgrade to another layout takes it over.
 LIVE: dict[str, tuple[Record, Record]] = {
     "sockets": (Record("=Q", ("cookie",)), Record(FLOW.format, DatagramFlow._fields)),
@@ -369,6 +391,23 @@ LIVE: dict[str, tuple[Record, Record]] = {
     "learnt": (
         Record("=16s", ("address",)),
         Record(LEARNT.format, ("expires", "pattern0", "pattern1", "pattern2", "pattern3")),
+    ),
+    "affinities": (
+        Record(AFFINITY_KEY.format, ("client", "service", "family")),
+        Record(AFFINITY.format, ("used", "backend")),
+    ),
+    "outliers": (Record(BACKEND_KEY.format, ("id",)), Record(OUTLIER.format, Outlier._fields)),
+    "ejections": (
+        Record(EJECTION_KEY.format, ("service", "family", "ends")),
+        Record("=I", ("count",)),
+    ),
+    "alerts": (_INDEX, Record("=Q", ("until",))),
+    "allowances": (
+        _INDEX,
+        Record(
+            ALLOWANCES.format,
+            tuple(f"{f}{way}" for way in range(ALLOWANCE_WAYS) for f in Allowance._fields),
+        ),
     ),
     "pairs": (Record(PAIR.format, Pair._fields), Record(COUNTERS.format, Counters._fields)),
     "events": (Record("=", ()), Record(EVENT.format, Event._fields)),
@@ -432,12 +471,12 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("pairs", "hash", PAIR.size, COUNTERS.size, sizes["pairs"]),
         MapSpec("losses", "percpu_array", 4, 8, len(LOSSES)),
         MapSpec("events", "ringbuf", 0, 0, sizes["events"]),
-        MapSpec("affinities", "lru_hash", 16, 16, sizes["affinities"]),
+        MapSpec("affinities", "lru_hash", AFFINITY_KEY.size, AFFINITY.size, sizes["affinities"]),
         MapSpec("outliers", "lru_hash", BACKEND_KEY.size, OUTLIER.size, sizes["outliers"]),
-        MapSpec("ejections", "lru_hash", 12, 4, sizes["outliers"]),
+        MapSpec("ejections", "lru_hash", EJECTION_KEY.size, 4, sizes["outliers"]),
         MapSpec("alerts", "array", 4, 8, ALERTS),
         MapSpec("limits", "hash", 4, LIMIT.size, sizes["limits"]),
         MapSpec("guards", "hash", GUARD_KEY.size, LIMIT.size, sizes["guards"]),
-        MapSpec("allowances", "array", 4, 392, sizes["allowances"]),
+        MapSpec("allowances", "array", 4, ALLOWANCES.size, sizes["allowances"]),
         MapSpec("reserved", "lru_hash", 36, 12, sizes["accepting"]),
     )

@@ -47,6 +47,9 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
     "event": (layout.EVENT, " ".join(layout.Event._fields)),
     "outlier": (layout.OUTLIER, " ".join(layout.Outlier._fields)),
     "limit": (layout.LIMIT, "interval tolerance most id rule"),
+    "affinity_key": (layout.AFFINITY_KEY, "client service family"),
+    "affinity": (layout.AFFINITY, "used backend"),
+    "ejection_key": (layout.EJECTION_KEY, "service family ends"),
     "guard_key": (layout.GUARD_KEY, "cgroup port protocol"),
 }
 
@@ -60,9 +63,6 @@ SIZES = {
     "inflight_key": "inflight",
     "origin": "inflight",
     "refused_key": "refused",
-    "affinity_key": "affinities",
-    "affinity": "affinities",
-    "ejection_key": "ejections",
     "allowances": "allowances",
     "reservation": "reserved",
 }
