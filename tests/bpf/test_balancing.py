@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ from meshapi.codec import decode
 from meshapi.resources import Resource, key_of
 from meshapi.resources.meta import ObjectMeta
 from meshapi.watch import Snapshot
+from nodeagent import layout
 from nodeagent.config import DEFAULT_SIZES
 from nodeagent.datapath.attach import Datapath
 from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.units import Facts
-from nodeagent.layout import map_specs
 from nodeagent.state import Changes, build
 from tests.bpf.bottle import Bottle, bottled
 from tests.bpf.test_programs import cgroup2
@@ -36,7 +37,7 @@ SERVICE6 = "fd00:96::1"
 @pytest.fixture(scope="module")
 def datapath(pins: Path) -> Iterator[Datapath]:
     """With tables of the usual sizes: there are many backends here."""
-    made = Datapath(pins, map_specs(DEFAULT_SIZES))
+    made = Datapath(pins, layout.map_specs(DEFAULT_SIZES))
     made.load()
     yield made
     made.remove()
@@ -60,8 +61,9 @@ def client() -> Resource:
     return workload("client", "n1", "10.244.255.1", labels={"app": "client"})
 
 
-def address(index: int) -> str:
-    return f"10.244.{index // 200}.{index % 200 + 1}"
+def address(index: int, family: int = 4) -> str:
+    four = f"10.244.{index // 200}.{index % 200 + 1}"
+    return four if family == 4 else str(IPv6Address(f"fd00:244::{four.replace('.', ':')}"))
 
 
 def backends(*weights: int) -> list[Resource]:
@@ -89,18 +91,20 @@ def dead(index: int) -> Resource:
 # -- weights ---------------------------------------------------------------------------------------
 
 
-def test_five_thousand_backends_get_their_shares(bottle: Bottle) -> None:
+@pytest.mark.parametrize(("family", "virtual"), [(4, SERVICE), (6, SERVICE6)])
+def test_five_thousand_backends_get_their_shares(bottle: Bottle, family: int, virtual: str) -> None:
     """4,999 of weight 1 and one of 5,000: half of all connections, and the rest evenly."""
     weights = [1] * 4999 + [5000]
     bottle.hold(client(), service(), *backends(*weights))
     tries = 15_000
-    found = bottle.dial(SERVICE, 80, tries)
+    found = bottle.dial(virtual, 80, tries)
     assert found["errors"] == {}
     reached = found["reached"]
     half = tries * 5000 / 9999
-    assert abs(reached.pop(address(4999)) - half) < 6 * (half / 2) ** 0.5
+    assert abs(reached.pop(address(4999, family)) - half) < 6 * (half / 2) ** 0.5
     mean = tries / 9999
-    others = [reached.get(address(i), 0) for i in range(4999)]
+    others = [reached.get(address(i, family), 0) for i in range(4999)]
+    assert sum(others) == sum(reached.values())
     chi = sum((n - mean) ** 2 / mean for n in others)
     assert abs(chi - len(others)) < 6 * (2 * len(others)) ** 0.5
 
@@ -134,19 +138,29 @@ def test_ipv6_has_its_own_backends(bottle: Bottle) -> None:
 # -- affinity --------------------------------------------------------------------------------------
 
 
-def test_affinity_lasts_so_long_after_the_last_connection(bottle: Bottle) -> None:
-    brief = policy(loadBalancing={"affinity": {"type": "ClientIP", "timeoutSeconds": 2}})
+def test_affinity_lasts_so_long_after_the_last_connection(
+    bottle: Bottle, datapath: Datapath
+) -> None:
+    brief = policy(loadBalancing={"affinity": {"type": "ClientIP", "timeoutSeconds": 10}})
     bottle.hold(client(), service(), brief, *backends(*[1] * 50))
     (first,) = bottle.dial(SERVICE, 80, 5)["reached"]
     for _ in range(3):
-        time.sleep(1)
+        age(datapath, 5)
         assert list(bottle.dial(SERVICE, 80, 2)["reached"]) == [first]
     others = set()
     for _ in range(3):
-        time.sleep(2.5)
+        age(datapath, 11)
         (now,) = bottle.dial(SERVICE, 80, 2)["reached"]
         others.add(now)
     assert others != {first}  # the same three times: 1 in 125,000
+
+
+def age(datapath: Datapath, seconds: int) -> None:
+    """Have so much time pass for affinities, all at once."""
+    table = datapath.open_map("affinities")
+    for key, value in dict(table.items()).items():
+        used, backend = layout.AFFINITY.unpack(value)
+        table.put(key, layout.AFFINITY.pack(used - seconds * 1_000_000_000, backend))
 
 
 def test_affinity_follows_the_backends(bottle: Bottle) -> None:
@@ -238,6 +252,12 @@ def test_a_burst(bottle: Bottle) -> None:
 # -- memory ----------------------------------------------------------------------------------------
 
 
+TABLES = (
+    *("services", "slots", "backends", "limits", "guards", "affinities", "outliers"),
+    *("ejections", "alerts", "allowances", "reserved"),
+)
+
+
 def test_ten_thousand_services_of_ten_backends_fit_into_64_mib(datapath: Datapath) -> None:
     """All tables that load balancing has, IPv4; elements of about 100 bytes each are the most."""
     compiler = Compiler("n1")
@@ -256,10 +276,8 @@ def test_ten_thousand_services_of_ten_backends_fit_into_64_mib(datapath: Datapat
             )
     objects = {key_of(o): o for o in resources}
     compiler.update(build("n1", Snapshot(1, objects)), Changes({}, objects), Facts())
-    names = ("services", "slots", "backends", "limits", "guards", "affinities", "outliers")
-    names += ("ejections", "alerts", "allowances", "reserved")
     used = 0
-    for name in names:
+    for name in TABLES:
         table = datapath.open_map(name)
         for key in list(dict(table.items())) if name in compiler.tables else ():
             table.delete(key)
@@ -271,7 +289,6 @@ def test_ten_thousand_services_of_ten_backends_fit_into_64_mib(datapath: Datapat
             datapath.open_map(name).delete(key)
     if used < 20 << 20:
         pytest.skip("this kernel does not tell what the elements of a map take (Linux 6.4)")
-    print("USED", used >> 20)
     assert used <= 64 << 20, f"{used >> 20} MiB"
 
 

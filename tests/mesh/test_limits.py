@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import struct
 import subprocess
 import sys
 import textwrap
@@ -290,9 +289,6 @@ class Holder:
         self.child.communicate(timeout=30)
 
 
-_WAY = struct.Struct("=QII16sIIII")  # struct allowance
-
-
 def ways(lab: api.Lab, node: str) -> Iterator[tuple[int, str, int, int]]:
     """``(identity, "outbound" or "inbound", open, handshakes)`` of every caller that is known."""
     spec = next(s for s in layout.map_specs(DEFAULT_SIZES) if s.name == "allowances")
@@ -300,11 +296,11 @@ def ways(lab: api.Lab, node: str) -> Iterator[tuple[int, str, int, int]]:
     table = KernelMap(path, spec.key, spec.value)
     try:
         for value in dict(table.items()).values():
-            for _, number, who, _, open_, window, *shakes in _WAY.iter_unpack(value[8:]):
-                if number:
-                    now = time.monotonic_ns() >> 35
-                    fresh = shakes[0] * (now - window < 2) + shakes[1] * (now == window)
-                    yield who >> 1, ("outbound", "inbound")[who & 1], open_, fresh
+            for way in map(layout.Allowance._make, layout.ALLOWANCE.iter_unpack(value[8:])):
+                if way.limit:
+                    passed = (time.monotonic_ns() >> 35) - way.window
+                    fresh = way.handshakes * (passed < 2) + way.handshakes_before * (not passed)
+                    yield way.who >> 1, ("outbound", "inbound")[way.who & 1], way.open, fresh
     finally:
         table.close()
 
@@ -528,32 +524,40 @@ def test_a_redirected_service_is_limited_before_the_proxy(lab: api.Lab, web: Ser
 # -- who has no agent ------------------------------------------------------------------------------
 
 
+Outside = tuple[list[str], list[str]]
+
+
 @pytest.fixture(scope="module")
-def outside(lab: api.Lab) -> list[str]:
-    """Addresses outside the mesh from which pods can be reached."""
-    fabric, node = lab.record.plan.fabric, lab.node("node1")
-    addresses = ["172.30.0.201", "172.30.0.202"]
-    for address in addresses:
-        subprocess.run(
-            ["ip", "-n", fabric, "addr", "add", f"{address}/24", "dev", "br0"], check=True
-        )
-    subprocess.run(
-        ["ip", "-n", fabric, "route", "add", node.pods4, "via", node.address4], check=True
-    )
-    return addresses
+def outside(lab: api.Lab) -> Outside:
+    """Addresses outside the mesh from which pods can be reached, by family."""
+    node, ip = lab.node("node1"), ["ip", "-n", lab.record.plan.fabric]
+    found = ["172.30.0.201", "172.30.0.202"], ["fd00:30::201", "fd00:30::202"]
+    for family, length in zip(found, (24, 64), strict=True):
+        for address in family:
+            more = ["nodad"] if length == 64 else []
+            add = [*ip, "addr", "add", f"{address}/{length}", "dev", "br0", *more]
+            subprocess.run(add, check=True)
+    for pods, via in ((node.pods4, node.address4), (node.pods6, node.address6)):
+        subprocess.run([*ip, "route", "add", pods, "via", via], check=True)
+    return found
 
 
-def own(lab: api.Lab) -> str:
-    return lab.workload("node1/shop/web1").addresses[0]
+def own(lab: api.Lab, family: int = 0) -> str:
+    return lab.workload("node1/shop/web1").addresses[family]
 
 
+FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+
+
+@FAMILIES
 def test_addresses_outside_are_callers_of_their_own(
-    lab: api.Lab, web: Service, outside: list[str]
+    lab: api.Lab, web: Service, outside: Outside, family: int
 ) -> None:
+    server, (one, other) = own(lab, family), outside[family]
     web.limit(concurrentConnections=6)
-    with Holder(lab, "outside", own(lab), 8, TCP, outside[0]) as first:
+    with Holder(lab, "outside", server, 8, TCP, one) as first:
         assert (first.open, first.errors) == (6, {"TimeoutError": 2})
-        with Holder(lab, "outside", own(lab), 3, TCP, outside[1]) as second:
+        with Holder(lab, "outside", server, 3, TCP, other) as second:
             assert second.open == 3
             assert _outside(lab) == [3, 6]
     denied = flows(lab, destination="shop/web1", verdict="DENY", last=1)[0]
@@ -562,7 +566,7 @@ def test_addresses_outside_are_callers_of_their_own(
         web.policy,
         "ingress",
     )
-    assert denied.source.address == outside[0]
+    assert denied.source.address == one
 
 
 def _outside(lab: api.Lab) -> list[int]:
@@ -570,21 +574,21 @@ def _outside(lab: api.Lab) -> list[int]:
 
 
 def test_one_that_waits_gets_the_place_that_becomes_free(
-    lab: api.Lab, web: Service, outside: list[str]
+    lab: api.Lab, web: Service, outside: Outside
 ) -> None:
     """A SYN that was dropped is sent again: a limit at the server makes its caller wait."""
     web.limit(concurrentConnections=2)
-    with Holder(lab, "outside", own(lab), 2, TCP, outside[0]) as first:
+    with Holder(lab, "outside", own(lab), 2, TCP, outside[0][0]) as first:
         assert first.open == 2
-        with Holder(lab, "outside", own(lab), 1, TCP, outside[0]) as second:
+        with Holder(lab, "outside", own(lab), 1, TCP, outside[0][0]) as second:
             assert second.open == 0
     code = (
         "import socket; "
-        f"s = socket.create_connection(({own(lab)!r}, {TCP}), 10, ({outside[0]!r}, 0)); "
+        f"s = socket.create_connection(({own(lab)!r}, {TCP}), 10, ({outside[0][0]!r}, 0)); "
         "print(s.recv(9).decode())"
     )
     netns = ["ip", "netns", "exec", lab.record.plan.fabric]
-    with Holder(lab, "outside", own(lab), 2, TCP, outside[0]) as first:
+    with Holder(lab, "outside", own(lab), 2, TCP, outside[0][0]) as first:
         assert first.open == 2
         waiting = subprocess.Popen(
             [*netns, sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
@@ -593,18 +597,20 @@ def test_one_that_waits_gets_the_place_that_becomes_free(
     assert waiting.communicate(timeout=30)[0] == "one\n"
 
 
+@FAMILIES
 def test_rates_outside_are_held_to_by_waiting(
-    lab: api.Lab, web: Service, outside: list[str]
+    lab: api.Lab, web: Service, outside: Outside, family: int
 ) -> None:
     web.limit(connectionsPerSecond=3, burst=6)
-    with Holder(lab, "outside", own(lab), 12, TCP, outside[1]) as holder:
+    with Holder(lab, "outside", own(lab, family), 12, TCP, outside[family][1]) as holder:
         allowed = 6 + 3 * holder.said["seconds"]
         assert 6 <= holder.open <= allowed + 1
         assert holder.open < 12 or holder.said["seconds"] > 1.5
 
 
+@FAMILIES
 def test_many_at_once_from_outside_are_counted_before_they_are_established(
-    lab: api.Lab, web: Service, outside: list[str]
+    lab: api.Lab, web: Service, outside: Outside, family: int
 ) -> None:
     web.limit(concurrentConnections=4)
     code = """
@@ -612,7 +618,7 @@ import errno, select, socket, sys, time
 address, source = sys.argv[1], sys.argv[2]
 ends = []
 for _ in range(64):
-    end = socket.socket()
+    end = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     end.setblocking(False)
     end.bind((source, 0))
     end.connect_ex((address, 7000))
@@ -622,7 +628,7 @@ print(sum(1 for end in ends if select.select([end], [], [], 0)[0]))
 """
     netns = ["ip", "netns", "exec", lab.record.plan.fabric]
     done = subprocess.run(
-        [*netns, sys.executable, "-c", code, own(lab), outside[0]],
+        [*netns, sys.executable, "-c", code, own(lab, family), outside[family][0]],
         capture_output=True,
         text=True,
         check=True,
@@ -631,7 +637,7 @@ print(sum(1 for end in ends if select.select([end], [], [], 0)[0]))
 
 
 def test_handshakes_that_nobody_finishes_hold_their_places_for_a_while(
-    lab: api.Lab, web: Service, outside: list[str]
+    lab: api.Lab, web: Service, outside: Outside
 ) -> None:
     """And only their own address's."""
     web.limit(concurrentConnections=5)
@@ -653,5 +659,5 @@ for port in range(20000, 20005):
     )
     shakes = [n for who, _, _, n in ways(lab, "node1") if who < 256 and n]
     assert sum(shakes) == 5
-    with Holder(lab, "outside", own(lab), 5, TCP, outside[0]) as holder:
+    with Holder(lab, "outside", own(lab), 5, TCP, outside[0][0]) as holder:
         assert holder.open == 5

@@ -77,6 +77,18 @@ def policy(name: str = "web", targets: tuple[str, ...] = ("web",), **spec: Any) 
     )
 
 
+def cut_off(name: str) -> Resource:
+    """A Quarantine of a workload."""
+    return decode(
+        {
+            "apiVersion": "mesh.hoplite.io/v1alpha1",
+            "kind": "Quarantine",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"workload": name},
+        }
+    )
+
+
 def node(name: str, zone: str) -> Resource:
     return decode(
         {

@@ -10,6 +10,7 @@ from tests.unit.nodeagent.desired.balancing import (
     HERE,
     WEST,
     Node,
+    cut_off,
     mesh,
     node,
     policy,
@@ -113,6 +114,18 @@ def test_a_drained_one_that_is_healthy_does_not_make_the_unhealthy_ones_useless(
     )
     assert web.drawn() == {HERE, EAST}
     assert web.kept() == {WEST}
+
+
+@pytest.mark.parametrize("own", [(), (8080,)], ids=["it is healthy", "it is not"])
+def test_a_quarantined_one_is_not_used_even_when_all_fail(own: tuple[int, ...]) -> None:
+    web = mesh()
+    web.tell(
+        workload("east", "n2", EAST, unhealthy=own),
+        workload("west", "n3", WEST, unhealthy=(8080,)),
+        cut_off("east"),
+        unhealthy={("shop", "here"): (8080,)},
+    )
+    assert web.drawn() == web.belonging() == {HERE, WEST}
 
 
 # -- locality --------------------------------------------------------------------------------------
