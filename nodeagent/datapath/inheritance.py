@@ -9,7 +9,8 @@ The programs of before run on while their maps are copied, so it is done twice: 
 ones take their places, and right afterwards for what came or went meanwhile. What an entry counted
 in between, for the milliseconds that it takes, stays behind.
 
-In arrays a hash says where things are. In one of another length they are elsewhere: those begin anew.
+In arrays a hash says where things are. In one of another length they are elsewhere: such a map
+begins anew.
 """
 
 from __future__ import annotations
