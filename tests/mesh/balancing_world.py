@@ -170,6 +170,11 @@ def workload_name(lab: api.Lab, who: str) -> str:
     return lab.workload(f"{node}/shop/web{number}").resource
 
 
+def processes(lab: api.Lab, *cgroup: str) -> list[int]:
+    """The processes of one of the lab's cgroups."""
+    return [int(p) for p in lab.cgroup(*cgroup, "cgroup.procs").read_text().split()]
+
+
 def in_kernel(lab: api.Lab, node: str, name: str) -> list[dict[str, Any]]:
     """The entries of one of a node's kernel maps."""
     found: list[dict[str, Any]] = ask_agent(lab, node, f"/maps/{name}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab import api
+from lab.restart import kill, start_agent
 from tests.mesh.asking import apply, delete, dial, flows, send, virtual_addresses
 from tests.mesh.balancing_world import (
     HOSTS,
@@ -23,7 +24,6 @@ from tests.mesh.balancing_world import (
     weigh,
     workload_name,
 )
-from tests.mesh.test_agent_survival import kill, start_agent
 
 pytestmark = pytest.mark.root
 

@@ -15,6 +15,7 @@ import pytest
 
 from lab import api
 from lab.processes import launcher
+from lab.restart import kill, start_agent
 from meshapi.resources import MeshNode
 from tests.mesh.asking import (
     apply,
@@ -34,10 +35,10 @@ from tests.mesh.balancing_world import (
     get_workload,
     in_kernel,
     policy,
+    processes,
     service,
     workload_name,
 )
-from tests.mesh.test_agent_survival import kill, processes, start_agent
 
 pytestmark = pytest.mark.root
 

@@ -16,9 +16,9 @@ import pytest
 
 from lab import api
 from lab.processes import launcher
+from lab.restart import kill, start_agent
 from tests.mesh.asking import apply, ask_unix, delete, dial, eventually, virtual_addresses
-from tests.mesh.balancing_world import get_workload, policy
-from tests.mesh.test_agent_survival import kill, processes, start_agent
+from tests.mesh.balancing_world import get_workload, policy, processes
 
 pytestmark = pytest.mark.root
 

@@ -17,6 +17,7 @@ import pytest
 
 from lab import api
 from lab.names import LabNames
+from lab.restart import kill, start_agent
 from nodeagent import layout
 from nodeagent.config import DEFAULT_SIZES
 from nodeagent.datapath.libbpf import KernelMap
@@ -31,7 +32,6 @@ from tests.mesh.asking import (
 )
 from tests.mesh.balancing_world import get_workload
 from tests.mesh.programs import SERVER
-from tests.mesh.test_agent_survival import kill, start_agent
 
 pytestmark = pytest.mark.root
 
