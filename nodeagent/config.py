@@ -33,6 +33,11 @@ DEFAULT_SIZES: dict[str, int] = {
     "refused": 4096,
     "pairs": 32768,
     "events": 1048576,
+    "affinities": 16384,
+    "outliers": 4096,
+    "limits": 4096,
+    "guards": 4096,
+    "allowances": 2048,
 }
 
 

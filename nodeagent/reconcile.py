@@ -19,6 +19,7 @@ from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
 from nodeagent.desired.units import Facts, PortName
 from nodeagent.feedstore import FeedStore
+from nodeagent.health.prober import Prober
 from nodeagent.state import Name, NodeState, advance, difference
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.metrics import Gauges
@@ -52,6 +53,7 @@ class Reconciler:
         collector: Collector,
         gauges: Gauges,
         *,
+        prober: Prober,
         on_change: Callable[[], None],
         on_write: Callable[[], None],
         resolvers: Callable[[], tuple[tuple[str, int], ...]],
@@ -63,6 +65,7 @@ class Reconciler:
         self._store = store
         self._collector = collector
         self._gauges = gauges
+        self._prober = prober
         self._on_change = on_change
         self._on_write = on_write
         self._resolvers = resolvers
@@ -73,6 +76,7 @@ class Reconciler:
             proxy_port=nodecontract.PROXY_OUTBOUND_PORT,
         )
         self._wake = asyncio.Event()
+        prober.on_change = self._wake.set
         self._wished: Snapshot | None = None
         self._wanted = Snapshot(0, {})
         self._objects: Mapping[Key, Resource] = {}  # what the compiler has been told of
@@ -168,7 +172,10 @@ class Reconciler:
         """The facts as they are now, and word when they change."""
         self._watch.follow(state.local)
         return replace(
-            self._facts, cgroups=self._finder.find(state.local), resolvers=self._resolvers()
+            self._facts,
+            cgroups=self._finder.find(state.local),
+            resolvers=self._resolvers(),
+            unhealthy=self._prober.unhealthy,
         )
 
     def _compile(self, snapshot: Snapshot | None) -> list[Delta]:
@@ -181,6 +188,7 @@ class Reconciler:
             self._objects = {}
         changes = difference(self._objects, self._wanted)
         state = advance(self.state, self._wanted, changes)
+        self._prober.follow(state)
         self._facts = self._look(state)
         deltas = self.compiler.update(state, changes, self._facts)
         self._objects = self._wanted.objects
@@ -228,6 +236,7 @@ class Reconciler:
                     name=name[1],
                     ready=found,
                     message="" if found else f"no cgroup {workload.spec.cgroup} on this node yet",
+                    unhealthy_ports=self._facts.unhealthy.get(name, ()),
                 )
             )
         return tuple(reports)

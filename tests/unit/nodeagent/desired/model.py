@@ -58,12 +58,12 @@ class Kernel:
         service = self.tables["services"].get(key)
         if service is None:
             return {self._to_address(source, address, port, number)}
-        identifier, class_, slots, epoch, service_flags, action = layout.SERVICE.unpack(service)
-        if action == layout.SERVICE_REDIRECT:
-            return {self._outbound(source, (class_, End(service_flags)), number, port, "proxy")}
-        if not slots:
+        found = layout.Service(*layout.SERVICE.unpack(service))
+        if found.action == layout.SERVICE_REDIRECT:
+            return {self._outbound(source, (found.class_, End(found.flags)), number, port, "proxy")}
+        if not found.slots:
             return {REFUSED_NO_BACKEND}
-        keys = (layout.SLOT_KEY.pack(identifier, epoch, index) for index in range(slots))
+        keys = (layout.SLOT_KEY.pack(found.id, found.epoch, i) for i in range(found.slots))
         return {outcome for key in keys for outcome in self._slot(source, key, number)}
 
     def accept(self, cgroup: int, remote: str, port: int, protocol: str = "TCP") -> Outcome | None:
