@@ -16,7 +16,7 @@ import msgspec
 
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.resources.core import Port
-from meshapi.resources.mesh import GROUP, MeshNodeSpec, NodeProblem
+from meshapi.resources.mesh import GROUP, IdentityKey, MeshNodeSpec, NodeProblem
 
 BASE = f"/apis/{GROUP}/v1alpha1"
 CA_PATH = f"{BASE}/ca"
@@ -74,6 +74,8 @@ class NodeReport(Wire, frozen=True):
     """What one component of a node puts in force: sent on change and every REPORT_INTERVAL.
 
     ``revision`` has been applied and read back (agent: from kernel maps, l7proxy: by Envoy's ACK).
+    ``identity_keys`` is the agent's: what its MeshNode is to show (see MeshNodeStatus); None says
+    nothing about it.
     """
 
     component: Literal["agent", "l7proxy"]
@@ -85,6 +87,7 @@ class NodeReport(Wire, frozen=True):
     features: dict[str, str] = {}
     problems: tuple[NodeProblem, ...] = ()
     workloads: tuple[WorkloadReport, ...] = ()
+    identity_keys: tuple[IdentityKey, ...] | None = None
 
 
 class JoinRequest(Wire, frozen=True):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from controller.config import Network
 from meshapi.errors import Problem
-from meshapi.identity import WorkloadIdentity
+from meshapi.identity import WorkloadIdentity, claim
 from meshapi.resources import Workload, key_of
 
 
@@ -45,6 +45,7 @@ class Occupancy:
         self._addresses: dict[str, list[Workload]] = {}
         self._cgroups: dict[tuple[str, str], list[Workload]] = {}
         self._ports: dict[tuple[str, int, str], list[Workload]] = {}
+        self._nodes: dict[str, list[Workload]] = {}
         for workload in workloads:
             for address in workload.spec.addresses:
                 self._addresses.setdefault(address, []).append(workload)
@@ -52,6 +53,7 @@ class Occupancy:
             self._cgroups.setdefault(place, []).append(workload)
             for port in _host_ports(workload):
                 self._ports.setdefault(port, []).append(workload)
+            self._nodes.setdefault(workload.spec.node_name, []).append(workload)
 
     def problems(self, workload: Workload) -> list[Problem]:
         """Where ``workload`` takes what is another's."""
@@ -77,6 +79,16 @@ class Occupancy:
                     "every workload runs in a cgroup of its own",
                 )
             )
+        mine = _claim(workload)  # what other nodes are told of it in a SYN
+        other = _other(workload, [w for w in self._nodes[spec.node_name] if _claim(w) == mine])
+        if other:
+            found.append(
+                Problem(
+                    "$.metadata.name",
+                    f"on {spec.node_name} its name and {other}'s hash to one number",
+                    "rename it (one pair of names in four billion does that)",
+                )
+            )
         for i, port in enumerate(_host_ports(workload)):
             other = _other(workload, self._ports[port])
             if other:
@@ -94,6 +106,10 @@ def _host_ports(workload: Workload) -> list[tuple[str, int, str]]:
     if workload.spec.network != "host":
         return []
     return [(workload.spec.node_name, p.port, p.protocol) for p in workload.spec.ports]
+
+
+def _claim(workload: Workload) -> int:
+    return claim(workload.metadata.namespace, workload.metadata.name)
 
 
 def _other(workload: Workload, holders: list[Workload]) -> str:

@@ -13,6 +13,7 @@ from meshapi.resources.gateway import (
 )
 from meshapi.resources.mesh import (
     ComponentStatus,
+    IdentityKey,
     MeshNode,
     MeshNodeSpec,
     MeshNodeStatus,
@@ -50,6 +51,7 @@ __all__ = [
     "HTTPRouteRule",
     "HTTPRouteSpec",
     "IPBlock",
+    "IdentityKey",
     "IngressRule",
     "Key",
     "Kind",
