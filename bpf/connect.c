@@ -44,6 +44,7 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 	bool v4 = address_is4(&to->address);
 	struct service *service = service_at(to);
 	struct decision decision = {};
+	u32 to_flags = 0;
 
 	flow->source_class = v4 ? from->class4 : from->class6;
 	if (service && service->action == SERVICE_REDIRECT) {
@@ -66,6 +67,8 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 		to->port = backend->port;
 		flow->destination = backend->identity;
 		flow->destination_class = backend->class;
+		flow->node = backend->node;
+		to_flags = backend->flags;
 		policy_outbound(from, backend->class, backend->flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
 	} else {
@@ -74,12 +77,18 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 		peer_find(to, from->flags & END_HOST, true, &peer);
 		flow->destination = peer.identity;
 		flow->destination_class = peer.class;
+		flow->node = peer.node;
+		to_flags = peer.flags;
 		if (peer.flags & END_VIP) {
 			flow->reason = REASON_SERVICE_PORT_UNKNOWN;
 			return -ECONNREFUSED;
 		}
 		policy_outbound(from, peer.class, peer.flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
+	}
+	if (flow->path == PATH_DIRECT && decision.flags & DECISION_STRICT) {
+		flow->flags |= FLOW_STRICT;
+		identity_require(&decision, identity_provable(flow->node, to_flags, to->protocol));
 	}
 	flow->actual = to->address;
 	flow->actual_port = to->port;
@@ -103,6 +112,7 @@ static __always_inline void flow_begin(const struct settings *cfg, const struct 
 	flow->actual = to->address;
 	flow->actual_port = to->port;
 	flow->source = from->identity;
+	flow->claim = from->claim;
 	flow->epoch = cfg->policy_epoch;
 	flow->protocol = to->protocol;
 	flow->direction = DIRECTION_OUTBOUND;
@@ -156,6 +166,7 @@ static __always_inline int unenrolled_stage(const struct settings *cfg, struct e
 		return 0;
 	policy_outbound(&node, peer->class, peer->flags, address_is4(&to->address),
 			to->protocol, bpf_ntohs(to->port), &decision);
+	identity_require(&decision, false);
 	if (verdict_lets_through(decision.verdict))
 		return 0;
 	flow_begin(cfg, &node, 0, to, hook, &flow);

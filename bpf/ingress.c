@@ -10,15 +10,19 @@
 #define TCP_FLAG_ACK	0x10
 
 struct packet {
-	struct address remote;
+	struct address remote;		/* up to `sequence` a struct identity_tuple, if inbound */
 	struct address local;
 	__be16 remote_port;
 	__be16 local_port;
 	__be32 sequence;
+	u32 transport;			/* where the header after IP's begins */
 	u32 payload;			/* UDP: bytes after the header */
 	u8 protocol;
 	u8 tcp_flags;
-};
+} __attribute__((aligned(8)));
+
+_Static_assert(__builtin_offsetof(struct packet, sequence) ==
+	       __builtin_offsetof(struct identity_tuple, sequence), "the same as in the tuple");
 
 /* True for the packets that make up nearly all traffic: IPv4/IPv6 without options, TCP, no SYN. */
 static __always_inline bool tcp_established(struct __sk_buff *skb)
@@ -87,6 +91,7 @@ static __always_inline int packet_parse(struct __sk_buff *skb, bool inbound, str
 		return 0;
 	if (bpf_skb_load_bytes(skb, offset, ports, 4))
 		return -EPROTO;
+	packet->transport = offset;
 	packet->remote = inbound ? source : destination;
 	packet->local = inbound ? destination : source;
 	packet->remote_port = inbound ? ports[0] : ports[1];
@@ -106,10 +111,25 @@ static __always_inline bool packet_is_syn(const struct packet *packet)
 	return (packet->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 }
 
+static __always_inline u8 inbound_flags(u32 claim, const struct decision *decision)
+{
+	return (claim ? FLOW_AUTHENTICATED : 0) |
+	       (decision->flags & DECISION_STRICT ? FLOW_STRICT : 0);
+}
+
+static __always_inline void inbound_connection(const struct packet *packet,
+					       struct accepting_key *key)
+{
+	key->remote = packet->remote;
+	key->local = packet->local;
+	key->remote_port = packet->remote_port;
+	key->local_port = packet->local_port;
+}
+
 static __always_inline void inbound_flow(const struct settings *cfg, const struct workload *to,
 					 u64 cgroup, const struct packet *packet,
-					 const struct peer *from, const struct decision *decision,
-					 struct flow *flow)
+					 const struct peer *from, u32 claim,
+					 const struct decision *decision, struct flow *flow)
 {
 	flow->started = bpf_ktime_get_ns();
 	flow->established = flow->started;
@@ -124,6 +144,8 @@ static __always_inline void inbound_flow(const struct settings *cfg, const struc
 	flow->destination_class = workload_class(to, &packet->local);
 	flow->rule = decision->rule;
 	flow->epoch = cfg->policy_epoch;
+	flow->claim = claim;
+	flow->flags = inbound_flags(claim, decision);
 	flow->protocol = packet->protocol;
 	flow->direction = DIRECTION_INBOUND;
 	flow->verdict = decision->verdict;
@@ -132,8 +154,8 @@ static __always_inline void inbound_flow(const struct settings *cfg, const struc
 	flow->hook = HOOK_INGRESS;
 }
 
-static __always_inline void inbound_decide(const struct workload *to, const struct packet *packet,
-					   struct peer *from, struct decision *decision)
+static __always_inline void inbound_caller(const struct workload *to, const struct packet *packet,
+					   struct peer *from)
 {
 	struct endpoint at = {
 		.address = packet->remote,
@@ -142,8 +164,30 @@ static __always_inline void inbound_decide(const struct workload *to, const stru
 	};
 
 	peer_find(&at, to->flags & END_HOST, false, from);
+}
+
+/* `claim` is not 0 for a caller that has proved who it is. */
+static __always_inline void inbound_decide(const struct workload *to, const struct packet *packet,
+					   const struct peer *from, u32 claim,
+					   struct decision *decision)
+{
 	policy_inbound(to, from, address_is4(&packet->remote), packet->protocol,
 		       bpf_ntohs(packet->local_port), decision);
+	if (decision->flags & DECISION_STRICT && !claim) {
+		struct accepting_key key = {};
+
+		inbound_connection(packet, &key);
+		identity_require(decision, identity_vouched(&key));
+	}
+}
+
+/* The claim of a SYN if it is true; 0 if there is none or nobody looks; -EPERM if it is false. */
+static __always_inline s64 inbound_claim(const struct settings *cfg, struct __sk_buff *skb,
+					 const struct packet *packet, struct peer *from)
+{
+	if (!(cfg->flags & SETTINGS_IDENTITY))
+		return 0;
+	return identity_verify(skb, packet->transport, (const struct identity_tuple *)packet, from);
 }
 
 /* A refused packet: every one is counted, each attempt is told once. */
@@ -164,25 +208,30 @@ static __always_inline int inbound_refuse(const struct flow *flow, const struct 
 	return -EPERM;
 }
 
-static __always_inline int syn_stage(const struct settings *cfg, const struct workload *to,
-				     u64 cgroup, const struct packet *packet, u64 cookie)
+static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buff *skb,
+				     const struct workload *to, u64 cgroup,
+				     const struct packet *packet)
 {
 	struct decision decision = {};
 	struct peer from = {};
+	s64 claim;
 
-	inbound_decide(to, packet, &from, &decision);
+	inbound_caller(to, packet, &from);
+	claim = inbound_claim(cfg, skb, packet, &from);
+	if (claim < 0) {
+		decision.verdict = VERDICT_DENY;
+		decision.reason = REASON_IDENTITY_FORGED;
+		claim = 0;
+	} else {
+		inbound_decide(to, packet, &from, claim, &decision);
+	}
 	if (!verdict_lets_through(decision.verdict)) {
 		struct flow flow = {};
 
-		inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
-		return inbound_refuse(&flow, packet, cookie);
+		inbound_flow(cfg, to, cgroup, packet, &from, claim, &decision, &flow);
+		return inbound_refuse(&flow, packet, bpf_get_socket_cookie(skb));
 	}
-	struct accepting_key key = {
-		.remote = packet->remote,
-		.local = packet->local,
-		.remote_port = packet->remote_port,
-		.local_port = packet->local_port,
-	};
+	struct accepting_key key = {};
 	struct accepting value = {
 		.cgroup = cgroup,
 		.source = from.identity,
@@ -193,8 +242,11 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 		.verdict = decision.verdict,
 		.reason = decision.reason,
 		.path = from.flags & END_PROXY ? PATH_PROXY : PATH_DIRECT,
+		.flags = inbound_flags(claim, &decision),
+		.claim = claim,
 	};
 
+	inbound_connection(packet, &key);
 	accepting_put(&key, &value);
 	return 0;
 }
@@ -218,8 +270,9 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 		exchange_count(known, packet->payload, true);
 		return 0;
 	}
-	inbound_decide(to, packet, &from, &decision);
-	inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
+	inbound_caller(to, packet, &from);
+	inbound_decide(to, packet, &from, 0, &decision);
+	inbound_flow(cfg, to, cgroup, packet, &from, 0, &decision, &flow);
 	if (!verdict_lets_through(decision.verdict))
 		return inbound_refuse(&flow, packet, cookie);
 	flow.received = packet->payload;
@@ -262,7 +315,7 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	if (packet.protocol == IPPROTO_UDP)
 		return datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb));
 	if (packet.protocol == IPPROTO_TCP && packet_is_syn(&packet))
-		return syn_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb));
+		return syn_stage(cfg, skb, to, cgroup, &packet);
 	return 0;
 }
 
@@ -293,6 +346,19 @@ static __always_inline struct flow *outgoing_exchange(struct datagram_key *key)
 	return datagram_flow(key);
 }
 
+/* For a datagram to a workload of this node: its ingress hook finds it under its own view of it. */
+static __always_inline void outgoing_vouch(const struct packet *packet)
+{
+	struct accepting_key key = {
+		.remote = packet->local,
+		.local = packet->remote,
+		.remote_port = packet->local_port,
+		.local_port = packet->remote_port,
+	};
+
+	vouch(&key);
+}
+
 /* Outgoing datagrams; a connected socket's pass no other hook. */
 static __always_inline int egress_stage(struct __sk_buff *skb)
 {
@@ -316,6 +382,8 @@ static __always_inline int egress_stage(struct __sk_buff *skb)
 		if (from && exchange_check(cfg, from, &key, known, HOOK_EGRESS))
 			return -EPERM;
 	}
+	if (known->flags & FLOW_STRICT && known->direction == DIRECTION_OUTBOUND)
+		outgoing_vouch(&packet);
 	exchange_count(known, packet.payload, false);
 	return 0;
 }

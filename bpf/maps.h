@@ -65,6 +65,12 @@ BPF_TABLE_PINNED("lru_hash", struct inflight_key, struct origin, inflight, SIZE_
 BPF_TABLE_PINNED("lru_hash", struct refused_key, u64, refused, SIZE_refused, PIN_refused);
 SOCKET_STORAGE(origins, struct origin, PIN_origins);
 
+BPF_TABLE_PINNED("hash", struct resident_key, struct workload, residents, SIZE_residents,
+		 PIN_residents, BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct node_key_id, struct node_key, node_keys, SIZE_node_keys,
+		 PIN_node_keys, BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lru_hash", struct accepting_key, u64, vouched, SIZE_vouched, PIN_vouched);
+
 BPF_TABLE_PINNED("hash", struct pair, struct counters, pairs, SIZE_pairs, PIN_pairs,
 		 BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED("percpu_array", u32, u64, losses, SIZE_losses, PIN_losses);
@@ -201,6 +207,28 @@ static __always_inline struct origin *origin_of(struct bpf_sock *sk)
 static __always_inline struct origin *origin_make(struct bpf_sock *sk)
 {
 	return origins.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+static __always_inline struct workload *resident_at(struct resident_key *key)
+{
+	return residents.lookup(key);
+}
+
+static __always_inline struct node_key *node_key_of(struct node_key_id *id)
+{
+	return node_keys.lookup(id);
+}
+
+static __always_inline u64 *vouched_at(struct accepting_key *key)
+{
+	return vouched.lookup(key);
+}
+
+static __always_inline void vouch(struct accepting_key *key)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	vouched.update(key, &now);
 }
 
 static __always_inline void loss(u32 kind)

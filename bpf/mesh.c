@@ -15,6 +15,8 @@
 #include "capture.h"	/* whose socket, and who is at the other end */
 #include "service.h"	/* service -> backend */
 #include "policy.h"	/* verdict */
+#include "siphash.h"	/* SipHash-2-4 */
+#include "identity.h"	/* who calls from another node, in the SYN */
 #include "flow.h"	/* aggregate and events */
 #include "exchange.h"	/* UDP: a socket and one peer */
 

@@ -25,6 +25,8 @@ DEFAULT_SIZES: dict[str, int] = {
     "accepting": 16384,
     "inflight": 16384,
     "refused": 4096,
+    "residents": 131072,
+    "node_keys": 16384,
     "pairs": 32768,
     "events": 1048576,
 }

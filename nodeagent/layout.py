@@ -31,6 +31,7 @@ class End(IntFlag):
 
 
 SETTINGS_L7 = 1
+SETTINGS_IDENTITY = 4
 SERVICE_LB = 0
 SERVICE_REDIRECT = 1
 STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
@@ -47,22 +48,27 @@ ADDRESS = struct.Struct("16s")
 ENDPOINT = struct.Struct("=16s2sBx")
 SETTINGS = struct.Struct("=16s16sQ2sHIII4s4x")
 SETTINGS_EPOCH = 5  # where policy_epoch is among the packed values
-WORKLOAD = struct.Struct("=IIII")
+WORKLOAD = struct.Struct("=IIIII")
+RESIDENT_KEY = struct.Struct("=II")
 PEER = struct.Struct("=IIII")
 BLOCK_KEY = struct.Struct("=I16s")
 SERVICE = struct.Struct("=IIIIII")
-BACKEND = struct.Struct("=16s2sHII")
+BACKEND = struct.Struct("=16s2sHIII")
 SLOT_KEY = struct.Struct("=III")
 SLOT = struct.Struct("=III")
 BACKEND_KEY = struct.Struct("=I")
 POLICY_KEY = struct.Struct("=II")
 DECISION = struct.Struct("=IIBBBx")
 PORT_RULE_KEY = struct.Struct("=IIBx2s")
-FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBB4x")
+FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIIIBBBBBBBBB3x")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
-EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
+EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBBB3xI")
+NODE_KEY_ID = struct.Struct("=IBB2x")
+NODE_KEY = struct.Struct("=16sB7x")
+KEY_SENDING, KEY_RECEIVING = 0, 1
+FLOW_AUTHENTICATED, FLOW_STRICT = 1, 2
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
 RING_HEADER = 8
@@ -100,6 +106,8 @@ class Event(NamedTuple):
     hook: int
     state: int
     cut: int
+    flags: int
+    claim: int
 
 
 class DatagramFlow(NamedTuple):
@@ -122,6 +130,8 @@ class DatagramFlow(NamedTuple):
     backend: int
     rule: int
     epoch: int
+    claim: int
+    node: int
     protocol: int
     direction: int
     verdict: int
@@ -130,6 +140,7 @@ class DatagramFlow(NamedTuple):
     hook: int
     translated: int
     cut: int
+    flags: int
 
 
 class Pair(NamedTuple):
@@ -160,13 +171,18 @@ class Counters(NamedTuple):
     refused_packets: int
 
 
+_WORKLOAD_FIELDS = ("identity", "class4", "class6", "flags", "claim")
 _DECISION_FIELDS = ("rule", "ports", "verdict", "reason", "strict")
 
 # What the admin API shows of each map: field names, in the order of the packed values.
 MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     "workloads": {
         "key": (struct.Struct("=Q"), ("cgroup",)),
-        "value": (WORKLOAD, ("identity", "class4", "class6", "flags")),
+        "value": (WORKLOAD, _WORKLOAD_FIELDS),
+    },
+    "residents": {
+        "key": (RESIDENT_KEY, ("node", "claim")),
+        "value": (WORKLOAD, _WORKLOAD_FIELDS),
     },
     "peers": {
         "key": (ADDRESS, ("address",)),
@@ -190,7 +206,7 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     },
     "backends": {
         "key": (BACKEND_KEY, ("id",)),
-        "value": (BACKEND, ("address", "port", "flags", "identity", "class")),
+        "value": (BACKEND, ("address", "port", "flags", "identity", "class", "node")),
     },
     "policy": {
         "key": (POLICY_KEY, ("source", "destination")),
@@ -299,10 +315,13 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
         MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),
         MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, 8, sizes["datagrams"]),
-        MapSpec("accepting", "lru_hash", 36, 32, sizes["accepting"]),
+        MapSpec("accepting", "lru_hash", 36, 40, sizes["accepting"]),
         MapSpec("inflight", "lru_hash", 32, 24, sizes["inflight"]),
         MapSpec("refused", "lru_hash", 24, 8, sizes["refused"]),
         MapSpec("origins", "sk_storage", 4, 24, 0),
+        MapSpec("residents", "hash", RESIDENT_KEY.size, WORKLOAD.size, sizes["residents"]),
+        MapSpec("node_keys", "hash", NODE_KEY_ID.size, NODE_KEY.size, sizes["node_keys"]),
+        MapSpec("vouched", "lru_hash", 36, 8, sizes["accepting"]),
         MapSpec("pairs", "hash", PAIR.size, COUNTERS.size, sizes["pairs"]),
         MapSpec("losses", "percpu_array", 4, 8, len(LOSSES)),
         MapSpec("events", "ringbuf", 0, 0, sizes["events"]),

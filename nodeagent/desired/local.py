@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from meshapi.identity import claim
 from nodeagent import layout
 from nodeagent.desired.addresses import local_flags
 from nodeagent.desired.units import FROM_HERE, HERE, Facts, Sheet
@@ -55,7 +56,7 @@ def workload(sheet: Sheet, name: Name) -> None:
     sheet.put(
         "workloads",
         cgroup[0].to_bytes(8, "little"),
-        layout.WORKLOAD.pack(found.status.identity, *classes, flags),
+        layout.WORKLOAD.pack(found.status.identity, *classes, flags, claim(*name)),
     )
 
 
@@ -83,11 +84,14 @@ def domains(sheet: Sheet, patterns: Iterable[str]) -> None:
 
 
 def settings(facts: Facts, classes: tuple[int, int], *, redirects: bool) -> Settings:
+    flags = layout.SETTINGS_L7 if redirects else 0
+    if facts.identity:
+        flags |= layout.SETTINGS_IDENTITY
     return Settings(
         proxy4=facts.proxy4,
         proxy6=facts.proxy6,
         proxy_port=facts.proxy_port,
-        flags=layout.SETTINGS_L7 if redirects else 0,
+        flags=flags,
         node_class4=classes[0],
         node_class6=classes[1],
         host_netns=facts.host_netns,

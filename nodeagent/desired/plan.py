@@ -24,6 +24,7 @@ MAPS = (
     "blocks",
     "listeners",
     "peers",
+    "residents",
     "workloads",
     "services",
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from meshapi.resources import HTTPRoute, Service, ServicePort, Workload
 from nodeagent import layout
-from nodeagent.desired.addresses import local_flags
+from nodeagent.desired.addresses import local_flags, node_number
 from nodeagent.desired.alias import alias_table
 from nodeagent.desired.numbers import number, number_of
 from nodeagent.desired.units import PortName, Sheet
@@ -104,6 +104,7 @@ def _backend(sheet: Sheet, service_: int, backend: Backend) -> int:
         local_flags(sheet, backend.workload, class_),
         backend.workload.status.identity,
         class_,
+        node_number(backend.workload.spec.node_name),
     )
     sheet.put("backends", layout.BACKEND_KEY.pack(id_), value)
     return id_

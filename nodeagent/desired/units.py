@@ -15,7 +15,7 @@ from nodeagent.state import Name, NodeState
 
 PortName = tuple[str, str, int]  # namespace, service, port
 
-# ("address", text) · ("listeners", node) · ("local", namespace, name) ·
+# ("address", text) · ("listeners", node) · ("residents", node) · ("local", namespace, name) ·
 # ("service", namespace, name) · ("blocks",) · ("domains",) · ("node",)
 Unit = tuple[str, ...]
 
@@ -26,7 +26,9 @@ NODE: Unit = ("node",)
 
 @dataclass(frozen=True)
 class Facts:
-    """What the node itself knows: found cgroups (id and level) and what the proxy is ready for."""
+    """What the node itself knows: found cgroups (id and level), what the proxy is ready for, and
+    whether it looks at identities in SYNs.
+    """
 
     cgroups: dict[Name, tuple[int, int]] = field(default_factory=dict)
     redirected: frozenset[PortName] = frozenset()
@@ -34,6 +36,7 @@ class Facts:
     proxy4: str = ""
     proxy6: str = ""
     proxy_port: int = 0
+    identity: bool = False
 
 
 @dataclass(frozen=True)

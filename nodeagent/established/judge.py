@@ -6,7 +6,7 @@ The same questions in the same order as bpf/connect.c (outbound_decide) and bpf/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshapi.verdict import Direction, Path, Reason, Verdict
 from nodeagent import layout
@@ -45,6 +45,7 @@ class Judge:
             flow.protocol,
             flow.actual,
             flow.actual_port if outbound else flow.dialled_port,
+            _proved(flow),
             (flow.dialled, flow.dialled_port) if flow.path == Path.PROXY else None,
         )
         found = self._known.get(question)
@@ -73,13 +74,28 @@ class Judge:
         destination = self._local(flow)
         if destination is None:
             return OPEN
-        source = self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=False)
+        source = self._caller(flow)
         if not destination.flags & End.QUARANTINED:
             if source.flags & End.LOCAL_NODE:
                 return _NODE
             if source.flags & End.PROXY:
                 return _PROXY
-        return self._look_up(source, destination, flow.protocol, port_number(flow.dialled_port))
+        port = port_number(flow.dialled_port)
+        decision = self._look_up(source, destination, flow.protocol, port)
+        if decision.strict and decision.allows and not _certain(flow, source):
+            return replace(decision, verdict=Verdict.DENY, reason=Reason.IDENTITY_REQUIRED)
+        return decision
+
+    def _caller(self, flow: DatagramFlow) -> _End:
+        """Who has proved to call, otherwise whose address it is."""
+        claim = _proved(flow)
+        peer = self._tables["peers"].get(flow.actual) if claim else None
+        if peer is not None:
+            key = layout.RESIDENT_KEY.pack(layout.PEER.unpack(peer)[3], claim)
+            raw = self._tables["residents"].get(key)
+            if raw is not None:
+                return _workload(raw, flow)
+        return self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=False)
 
     def _look_up(self, source: _End, destination: _End, protocol: int, port: int) -> Decision:
         if not source.flags & End.EGRESS and not destination.flags & End.INGRESS:
@@ -89,10 +105,7 @@ class Judge:
 
     def _local(self, flow: DatagramFlow) -> _End | None:
         raw = self._tables["workloads"].get(flow.cgroup.to_bytes(8, "little"))
-        if raw is None:
-            return None
-        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
-        return _End(class4 if layout.is4(flow.actual) else class6, flags)
+        return None if raw is None else _workload(raw, flow)
 
     def _redirected(self, flow: DatagramFlow) -> _End | None:
         key = layout.ENDPOINT.pack(flow.dialled, flow.dialled_port, flow.protocol)
@@ -112,3 +125,19 @@ class Judge:
             if raw is not None:
                 _, class_, flags, _ = layout.PEER.unpack(raw)
         return _End(class_, flags)
+
+
+def _workload(raw: bytes, flow: DatagramFlow) -> _End:
+    _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
+    return _End(class4 if layout.is4(flow.actual) else class6, flags)
+
+
+def _proved(flow: DatagramFlow) -> int:
+    """The claim that the caller has proved; 0: it is known by its address alone."""
+    inbound = flow.direction == Direction.INBOUND
+    return flow.claim if inbound and flow.flags & layout.FLOW_AUTHENTICATED else 0
+
+
+def _certain(flow: DatagramFlow, source: _End) -> bool:
+    """Whether it is certain who calls. A caller on this node has answered to its own address."""
+    return bool(_proved(flow) or source.flags & End.LOCAL)

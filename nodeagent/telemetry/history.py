@@ -28,7 +28,7 @@ class _Chunk:
 
 
 class History:
-    """Records are kept raw (144 bytes each) and named when somebody asks."""
+    """Records are kept raw (152 bytes each) and named when somebody asks."""
 
     def __init__(self, limit: int, since: float) -> None:
         self._limit = limit

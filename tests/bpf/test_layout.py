@@ -29,11 +29,12 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
         """pod_proxy4 pod_proxy6 host_netns proxy_port flags policy_epoch
         node_class4 node_class6 levels""",
     ),
-    "workload": (layout.WORKLOAD, "identity class4 class6 flags"),
+    "workload": (layout.WORKLOAD, "identity class4 class6 flags claim"),
+    "resident_key": (layout.RESIDENT_KEY, "node claim"),
     "peer": (layout.PEER, "identity class flags node"),
     "block_key": (layout.BLOCK_KEY, "bits address"),
     "service": (layout.SERVICE, "id class slots epoch flags action"),
-    "backend": (layout.BACKEND, "address port flags identity class"),
+    "backend": (layout.BACKEND, "address port flags identity class node"),
     "slot_key": (layout.SLOT_KEY, "service epoch slot"),
     "slot": (layout.SLOT, "first second threshold"),
     "policy_key": (layout.POLICY_KEY, "source destination"),
@@ -43,6 +44,8 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
     "datagram_key": (layout.DATAGRAM_KEY, "cookie remote port"),
     "pair": (layout.PAIR, " ".join(layout.Pair._fields)),
     "counters": (layout.COUNTERS, " ".join(layout.Counters._fields)),
+    "node_key_id": (layout.NODE_KEY_ID, "node use epochs"),
+    "node_key": (layout.NODE_KEY, "key epochs"),
     "event": (layout.EVENT, " ".join(layout.Event._fields)),
 }
 

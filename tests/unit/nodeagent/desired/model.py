@@ -27,6 +27,8 @@ class Outcome:
 
 
 REFUSED_NO_BACKEND = Outcome(Verdict.DENY, Reason.NO_BACKEND)
+FORGED = Outcome(Verdict.DENY, Reason.IDENTITY_FORGED)
+IDENTITY_REQUIRED = Outcome(Verdict.DENY, Reason.IDENTITY_REQUIRED)
 PENDING = Outcome(Verdict.DENY, Reason.POLICY_PENDING)
 OPEN = Outcome(Verdict.ALLOW, Reason.NO_POLICY)
 
@@ -44,7 +46,7 @@ class Kernel:
         raw = self.tables["workloads"].get(cgroup.to_bytes(8, "little"))
         if raw is None:
             return None
-        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+        _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         source = (class4 if ipaddress.ip_address(address).version == 4 else class6, End(flags))
         number = layout.PROTOCOLS[protocol]
         key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), number)
@@ -59,25 +61,49 @@ class Kernel:
         keys = (layout.SLOT_KEY.pack(identifier, epoch, index) for index in range(slots))
         return {outcome for key in keys for outcome in self._slot(source, key, number)}
 
-    def accept(self, cgroup: int, remote: str, port: int, protocol: str = "TCP") -> Outcome | None:
-        """What becomes of a SYN or datagram from ``remote``; None: not captured."""
+    def accept(
+        self, cgroup: int, remote: str, port: int, protocol: str = "TCP", claim: int = 0
+    ) -> Outcome | None:
+        """What becomes of a SYN or datagram from ``remote``; None: not captured.
+
+        ``claim`` is what a SYN says of its caller, under a tag that is good.
+        """
         raw = self.tables["workloads"].get(cgroup.to_bytes(8, "little"))
         if raw is None:
             return None
-        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+        _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         destination = class4 if ipaddress.ip_address(remote).version == 4 else class6
         source, source_flags = self._peer(remote, port, protocol, by_port=False)
+        if claim:
+            resident = self._resident(remote, claim)
+            if resident is None:
+                return FORGED
+            source, source_flags = resident
         if not End(flags) & End.QUARANTINED:
             if source_flags & End.LOCAL_NODE:
                 return Outcome(Verdict.ALLOW, Reason.LOCAL_NODE)
             if source_flags & End.PROXY:
                 return Outcome(Verdict.ALLOW, Reason.NODE_PROXY)
-        return self._look_up(
+        found = self._look_up(
             (source, bool(source_flags & End.EGRESS)),
             (destination, bool(flags & End.INGRESS)),
             layout.PROTOCOLS[protocol],
             port,
         )
+        if found.strict and found.verdict is not Verdict.DENY and not claim:
+            return IDENTITY_REQUIRED
+        return found
+
+    def _resident(self, remote: str, claim: int) -> tuple[int, End] | None:
+        peer = self.tables["peers"].get(address_bytes(remote))
+        if peer is None:
+            return None
+        key = layout.RESIDENT_KEY.pack(layout.PEER.unpack(peer)[3], claim)
+        raw = self.tables["residents"].get(key)
+        if raw is None:
+            return None
+        _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
+        return class4 if ipaddress.ip_address(remote).version == 4 else class6, End(flags)
 
     def _slot(self, source: tuple[int, End], key: bytes, protocol: int) -> set[Outcome]:
         slot = self.tables["slots"].get(key)
@@ -90,7 +116,7 @@ class Kernel:
             if raw is None:
                 outcomes.add(REFUSED_NO_BACKEND)
                 continue
-            to, to_port, to_flags, _, to_class = layout.BACKEND.unpack(raw)
+            to, to_port, to_flags, _, to_class, _ = layout.BACKEND.unpack(raw)
             port = layout.port_number(to_port)
             name = f"{layout.address_text(to)}:{port}"
             outcomes.add(self._outbound(source, (to_class, End(to_flags)), protocol, port, name))
