@@ -15,6 +15,7 @@ from meshapi.flowfilter import query_from
 from nodeagent import layout
 from nodeagent.datapath.libbpf import KernelMap
 from nodeagent.desired.plan import MAPS
+from nodeagent.keys.keeper import Standing
 from nodeagent.policy.members import canonical
 from nodeagent.reconcile import Reconciler
 from nodeagent.telemetry.collect import Collector
@@ -33,12 +34,15 @@ class Admin:
         metrics: AgentMetrics,
         open_map: OpenMap,
         pending: Callable[[], list[str]],
+        *,
+        standing: Callable[[], Standing | None],
     ) -> None:
         self._reconciler = reconciler
         self._collector = collector
         self._metrics = metrics
         self._open_map = open_map
         self._pending = pending
+        self._standing = standing
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_refusals])
@@ -98,6 +102,7 @@ class Admin:
         dump["classes"] = {
             str(number): canonical(what) for number, what in sorted(compiler.classes.items())
         }
+        dump["identityKeys"] = msgspec.to_builtins(self._standing())
         return _json(dump)
 
     async def _maps(self, _: web.Request) -> web.Response:

@@ -20,10 +20,12 @@ from nodeagent.cgroups import CgroupFinder
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
+from nodeagent.datapath.node_keys import NodeKeys
 from nodeagent.datapath.sync import Writer
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
 from nodeagent.join import Membership
+from nodeagent.keys.keeper import Keeper
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
 from nodeagent.report import Reporter
@@ -67,6 +69,7 @@ class Agent:
             self._datapath.open_map("sockets"),
             root,
         )
+        node_keys = NodeKeys(self._datapath)
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
@@ -74,9 +77,19 @@ class Agent:
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
-            on_change=self._changed.set,
+            on_change=self._in_force,
             on_write=self._cutter.look,
             host_netns=machine.netns_cookie(),
+            identity=config.identity_tags and not node_keys.empty,
+        )
+        self._keeper = Keeper(
+            Path(config.state_dir) / "identity.keys",
+            config.identity_key_seconds,
+            node_keys,
+            lambda: self._reconciler.state,
+            wanted=config.identity_tags,
+            on_publish=self._changed.set,
+            on_standing=self._reconciler.identify,
         )
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
@@ -99,6 +112,7 @@ class Agent:
                     "reconcile": self._reconciler.run(),
                     "collect": self._collector.run(),
                     "cut": self._cutter.run(),
+                    "keys": self._keeper.run(),
                 },
             )
 
@@ -117,7 +131,12 @@ class Agent:
             self._datapath.open_map("pairs"), self._collector, self._gauges, self._cutter.cut
         )
         admin = Admin(
-            self._reconciler, self._collector, metrics, self._datapath.open_map, self._pending
+            self._reconciler,
+            self._collector,
+            metrics,
+            self._datapath.open_map,
+            self._pending,
+            standing=lambda: self._keeper.standing,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
         await listen.on_unix(stack, admin.application(), run_dir / nodecontract.ADMIN_SOCKET, 0)
@@ -138,6 +157,7 @@ class Agent:
             lambda: self._reconciler.in_force,
             self._attached.features,
             self._changed,
+            identity_keys=lambda: self._keeper.published,
         )
         channel = Channel(node, connect, self._ask, self._cover)
         async with asyncio.TaskGroup() as tasks:
@@ -148,6 +168,10 @@ class Agent:
                 ("certificate", membership.renew_for_ever()),
             ):
                 tasks.create_task(work, name=name)
+
+    def _in_force(self) -> None:
+        self._changed.set()
+        self._keeper.look()
 
     def _pending(self) -> list[str]:
         return [] if self._reconciler.in_force.revision else ["a first revision"]

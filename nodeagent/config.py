@@ -9,6 +9,7 @@ from meshapi.errors import ConfigError
 from meshapi.resources.checks.common import labels
 
 PREFIX = "HOPLITE_AGENT"
+SHORTEST_KEY_SECONDS = 8
 
 DEFAULT_SIZES: dict[str, int] = {
     "workloads": 4096,
@@ -49,6 +50,9 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     run_dir: str = nodecontract.RUN_DIR
     pin_dir: str = nodecontract.PIN_DIR
     metrics_listen: str = f"127.0.0.1:{nodecontract.AGENT_METRICS_PORT}"
+    identity_tags: bool = True
+    identity_key_seconds: int = 86400
+    behind_nat: bool = msgspec.field(default=False, name="behindNAT")
     flow_history: int = 50000
     udp_idle_seconds: float = 10.0
     map_sizes: dict[str, int] = {}
@@ -58,6 +62,12 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     def check(self) -> None:
         """Refuse what the types let through."""
         self.sizes()
+        if self.identity_key_seconds < SHORTEST_KEY_SECONDS:
+            raise ConfigError(
+                f"{self.identity_key_seconds} s is too short",
+                where="$.identityKeySeconds",
+                fix=f"at least {SHORTEST_KEY_SECONDS}: every node has to hear of every key",
+            )
         for problem in labels("$.nodeLabels", self.node_labels):
             raise ConfigError(problem.what, where=problem.path, fix=problem.fix)
 

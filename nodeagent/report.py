@@ -10,6 +10,7 @@ from collections.abc import Callable
 from meshapi import __version__, nodecontract
 from meshapi.client import ApiClient
 from meshapi.errors import HopliteError
+from meshapi.resources import IdentityKey
 from meshapi.wire import NodeReport
 from nodeagent.reconcile import InForce
 
@@ -28,11 +29,14 @@ class Reporter:
         in_force: Callable[[], InForce],
         features: dict[str, str],
         changed: asyncio.Event,
+        *,
+        identity_keys: Callable[[], tuple[IdentityKey, ...] | None],
     ) -> None:
         self._node = node
         self._connect = connect
         self._in_force = in_force
         self._features = features
+        self._identity_keys = identity_keys
         self._changed = changed
 
     async def run(self) -> None:
@@ -67,4 +71,5 @@ class Reporter:
             features=self._features,
             problems=in_force.problems,
             workloads=in_force.workloads,
+            identity_keys=self._identity_keys(),
         )

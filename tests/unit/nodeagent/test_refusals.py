@@ -49,6 +49,8 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         (GOOD + "mapSizes: {tables: 5}\n", ["$.mapSizes", "not a map", "peers"]),
         (GOOD + "mapSizes: {peers: 0}\n", ["$.mapSizes.peers", "at least 1"]),
         (GOOD + "mapSizes: {events: 5000}\n", ["power of two"]),
+        (GOOD + "identityKeySeconds: 7\n", ["$.identityKeySeconds", "too short", "at least 8"]),
+        (GOOD + "behindNAT: perhaps\n", ["agent.yaml:4", "$.behindNAT"]),
         ("- a list\n", ["not a mapping"]),
         ("a: [1\n", ["agent.yaml:", "not YAML"]),
     ],
