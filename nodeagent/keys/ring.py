@@ -96,6 +96,8 @@ def step(
     later = [key for key in by_age if key.epoch > active.epoch]
     patience = min(_FIRST_SECONDS, distribution(seconds))
     first = _in_use(by_age, listed[:1])
+    usable = [key for key in reversed(by_age) if first and key.epoch <= first.epoch]
+    settled = [key.epoch for key in usable if _settled(key, view, patience, now)]
     return Step(
         make=_next_epoch(held, listed)
         if newest is first
@@ -103,7 +105,7 @@ def step(
         and not 0 <= wall - newest.made < seconds  # also when the clock was set back
         else 0,
         order=(active, *later, *before)[:_MOST_KEYS],
-        sending=first.epoch if first and _settled(first, view, patience, now) else 0,
+        sending=settled[0] if settled else 0,
     )
 
 

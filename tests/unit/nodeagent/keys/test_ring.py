@@ -128,6 +128,12 @@ def test_a_key_of_somebody_else_in_ones_own_list_is_not_used() -> None:
     assert (epochs(found), found.sending) == ([1], 0)
 
 
+def test_while_the_first_is_too_new_the_other_that_all_know_is_used() -> None:
+    one, two = key(1), key(2)
+    assert at((one, two), (two, one), {1: 0.0, 2: 97.0}, 99.0).sending == 1
+    assert at((one, two), (two, one), {1: 0.0, 2: 90.0}, 99.0).sending == 2
+
+
 def test_a_list_that_a_restored_controller_has_forgotten_stops_sending() -> None:
     """Others do not know the key any more; sending with it would have them refuse."""
     one, two = key(1), key(2)
