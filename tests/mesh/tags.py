@@ -65,7 +65,7 @@ def wait_until_tagged(lab: api.Lab) -> None:
     def all_send() -> bool:
         return all(
             len(list(node_keys(lab, name))) >= 2 * (len(names) - 1)
-            and standing(lab, name)["sending"]
+            and standing(lab, name).get("sending")
             for name in names
         )
 
