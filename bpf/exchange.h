@@ -52,6 +52,11 @@ static __always_inline void exchange_decide(const struct workload *workload,
 	if (began_here) {
 		policy_outbound(workload, peer.class, peer.flags, address_is4(&at.address),
 				IPPROTO_UDP, bpf_ntohs(at.port), decision);
+		/* What it was allowed by name goes on for as long as the rule does. */
+		if (decision->verdict == VERDICT_DENY && peer.identity == IDENTITY_WORLD &&
+		    known->destination_class != peer.class)
+			policy_entry(known->source_class, known->destination_class, IPPROTO_UDP,
+				     bpf_ntohs(at.port), decision);
 		identity_require(decision, peer.flags & END_LOCAL);
 	} else {
 		struct accepting_key connection = {

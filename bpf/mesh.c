@@ -15,6 +15,7 @@
 #include "capture.h"	/* whose socket, and who is at the other end */
 #include "service.h"	/* service -> backend */
 #include "policy.h"	/* verdict */
+#include "names.h"	/* verdict, for addresses with names */
 #include "siphash.h"	/* SipHash-2-4 */
 #include "identity.h"	/* who calls from another node, in the SYN */
 #include "flow.h"	/* aggregate and events */
@@ -24,5 +25,6 @@
 #include "datagram.c"	/* mesh_sendmsg4/6, mesh_recvmsg4/6 */
 #include "peername.c"	/* mesh_getpeername4, mesh_getpeername6 */
 #include "ingress.c"	/* mesh_ingress, mesh_egress */
+#include "dns.c"	/* mesh_dns */
 #include "sockops.c"	/* mesh_sockops, mesh_release */
 #include "proxy.c"	/* proxy_sockops, proxy_getsockopt, proxy_getpeername4/6 */

@@ -35,6 +35,7 @@ class Admin:
         open_map: OpenMap,
         pending: Callable[[], list[str]],
         *,
+        names: Callable[[], dict[str, Any]],
         standing: Callable[[], Standing | None],
     ) -> None:
         self._reconciler = reconciler
@@ -42,6 +43,7 @@ class Admin:
         self._metrics = metrics
         self._open_map = open_map
         self._pending = pending
+        self._names = names
         self._standing = standing
 
     def application(self) -> web.Application:
@@ -53,6 +55,7 @@ class Admin:
         app.router.add_get("/maps", self._maps)
         app.router.add_get("/maps/{name}", self._map)
         app.router.add_get("/flows", self._flows)
+        app.router.add_get("/dns", self._dns)
         app.router.add_get("/metrics", self._render_metrics)
         return app
 
@@ -129,6 +132,10 @@ class Admin:
         return web.Response(
             body=b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson"
         )
+
+    async def _dns(self, _: web.Request) -> web.Response:
+        """Which names are answered, who is asked about others, and how often."""
+        return _json(self._names())
 
     async def _render_metrics(self, _: web.Request) -> web.Response:
         return web.Response(

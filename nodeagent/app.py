@@ -20,8 +20,10 @@ from nodeagent.cgroups import CgroupFinder
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
+from nodeagent.datapath.inheritance import Inheritance
 from nodeagent.datapath.node_keys import NodeKeys
 from nodeagent.datapath.sync import Writer
+from nodeagent.dns.server import DnsServer
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
 from nodeagent.join import Membership
@@ -67,7 +69,14 @@ class Agent:
             lambda: self._reconciler.compiler,
             lambda: self._reconciler.cgroups,
             self._datapath.open_map("sockets"),
+            self._datapath.open_map("learnt"),
             root,
+        )
+        self._dns = DnsServer(
+            config.node_name,
+            config.dns(),
+            config.dns_upstreams,
+            (*config.addresses, *_proxy_addresses(config)),
         )
         node_keys = NodeKeys(self._datapath)
         self._reconciler = Reconciler(
@@ -79,6 +88,7 @@ class Agent:
             self._gauges,
             on_change=self._in_force,
             on_write=self._cutter.look,
+            resolvers=self._dns.believed,
             host_netns=machine.netns_cookie(),
             identity=config.identity_tags and not node_keys.empty,
         )
@@ -94,7 +104,7 @@ class Agent:
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
             _log.info("stored state in force", extra={"revision": revision})
-        self._attach(self._attached, root)
+        self._take_over(root)
 
     async def run(self) -> None:
         """Follow the controller and serve, until told to stop."""
@@ -116,26 +126,37 @@ class Agent:
                 },
             )
 
+    def _take_over(self, root: Path) -> None:
+        """Attach this release's programs, in the place of another's if there are any."""
+        layouts = Path(self._config.state_dir) / "layouts.json"
+        inheritance = Inheritance(self._datapath.map_folder, layouts, self._datapath.specs)
+        inheritance.begin()
+        self._attach(self._attached, root)
+        self._collector.take(inheritance.finish())
+        self._datapath.forget_old(self._attached)
+
     def _attach(self, attached: Attached, root: Path) -> None:
+        self._datapath.connect_calls(attached)
         self._datapath.attach(attached, "node", root)
         proxy = root / self._config.proxy_cgroup
         if proxy.is_dir():
             self._datapath.attach(attached, "proxy", proxy)
         else:
             _log.warning("no proxy cgroup: nothing is redirected", extra={"cgroup": str(proxy)})
-        self._datapath.forget_old(attached)
 
     async def _serve(self, stack: AsyncExitStack, membership: Membership) -> None:
         config, run_dir = self._config, Path(self._config.run_dir)
         metrics = AgentMetrics(
             self._datapath.open_map("pairs"), self._collector, self._gauges, self._cutter.cut
         )
+        metrics.include(self._dns.counters)
         admin = Admin(
             self._reconciler,
             self._collector,
             metrics,
             self._datapath.open_map,
             self._pending,
+            names=self._dns.dump,
             standing=lambda: self._keeper.standing,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
@@ -145,6 +166,8 @@ class Agent:
             await listen.on_port(
                 stack, admin.metrics_application(), config.metrics_listen, "metricsListen"
             )
+
+        await self._dns.serve(stack)
 
     async def _member(self, membership: Membership) -> None:
         """Everything that needs the controller; the kernel goes on without it."""
@@ -170,6 +193,10 @@ class Agent:
                 tasks.create_task(work, name=name)
 
     def _in_force(self) -> None:
+        """Something else is in force, or cannot be: names and keys follow what is."""
+        state = self._reconciler.state
+        if self._reconciler.in_force.revision == state.revision:
+            self._dns.follow(state)
         self._changed.set()
         self._keeper.look()
 

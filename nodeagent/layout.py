@@ -6,12 +6,15 @@ compares the two with the C compiler's offsets.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, NamedTuple
+
+import msgspec
 
 from meshapi import verdict
 
@@ -31,11 +34,12 @@ class End(IntFlag):
 
 
 SETTINGS_L7 = 1
+SETTINGS_NAMES = 2
 SETTINGS_IDENTITY = 4
 SERVICE_LB = 0
 SERVICE_REDIRECT = 1
 STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
-LOSSES = ("event", "pair", "flow", "origin")
+LOSSES = ("event", "pair", "flow", "origin", "name")
 PROTOCOLS = {"TCP": 6, "UDP": 17}
 PROTOCOL_NAMES = {6: "TCP", 17: "UDP"}
 PORT_RULES_OTHER = 0  # stands for every other protocol
@@ -60,8 +64,14 @@ BACKEND_KEY = struct.Struct("=I")
 POLICY_KEY = struct.Struct("=II")
 DECISION = struct.Struct("=IIBBBx")
 PORT_RULE_KEY = struct.Struct("=IIBx2s")
+DOMAIN_KEY = struct.Struct("=QB7x")
+LEARNT = struct.Struct("=Q4I")
+# calls[i]: programs that others end in, by their place.
+CALLS = ("mesh_dns", "mesh_dns_name", "mesh_dns_records")
+NAME_SIZE = 2648  # struct name: room for one, used by programs alone
 FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIIIBBBBBBBBB3x")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
+SESSION = struct.Struct("=II")
 PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
 EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBBB3xI")
@@ -72,7 +82,6 @@ FLOW_AUTHENTICATED, FLOW_STRICT = 1, 2
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
 RING_HEADER = 8
-RING_STRIDE = RING_HEADER + EVENT.size
 
 
 class Event(NamedTuple):
@@ -216,6 +225,18 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
         "key": (PORT_RULE_KEY, ("bits", "list", "protocol", "port")),
         "value": (DECISION, _DECISION_FIELDS),
     },
+    "domains": {
+        "key": (DOMAIN_KEY, ("hash", "wildcard")),
+        "value": (struct.Struct("=I"), ("pattern",)),
+    },
+    "resolvers": {
+        "key": (ENDPOINT, ("address", "port", "protocol")),
+        "value": (struct.Struct("=B"), ("trusted",)),
+    },
+    "learnt": {
+        "key": (ADDRESS, ("address",)),
+        "value": (LEARNT, ("expires", "pattern0", "pattern1", "pattern2", "pattern3")),
+    },
     "pairs": {
         "key": (PAIR, Pair._fields),
         "value": (COUNTERS, Counters._fields),
@@ -283,6 +304,46 @@ _SHOWN: dict[str, Callable[[Any], object]] = {
 }
 
 
+class Record(msgspec.Struct, frozen=True):
+    """The layout of a key, a value or an event: a struct format and the packed values' names."""
+
+    format: str
+    fields: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return struct.calcsize(self.format)
+
+    def unpack(self, raw: bytes) -> dict[str, Any]:
+        return dict(zip(self.fields, struct.unpack(self.format, raw), strict=True))
+
+    def pack(self, values: Mapping[str, Any]) -> bytes:
+        """Fields that ``values`` lacks are zero; those that it has besides are left out."""
+        nothing = struct.unpack(self.format, bytes(self.size))
+        parts = zip(self.fields, nothing, strict=True)
+        return struct.pack(self.format, *(values.get(field, zero) for field, zero in parts))
+
+
+# Maps that hold what only the kernel knows; an upgrade to another layout takes it over.
+LIVE: dict[str, tuple[Record, Record]] = {
+    "sockets": (Record("=Q", ("cookie",)), Record(FLOW.format, DatagramFlow._fields)),
+    "datagrams": (
+        Record(DATAGRAM_KEY.format, ("cookie", "remote", "port")),
+        Record(FLOW.format, DatagramFlow._fields),
+    ),
+    "sessions": (
+        Record(DATAGRAM_KEY.format, ("cookie", "remote", "port")),
+        Record(SESSION.format, ("service", "backend")),
+    ),
+    "learnt": (
+        Record("=16s", ("address",)),
+        Record(LEARNT.format, ("expires", "pattern0", "pattern1", "pattern2", "pattern3")),
+    ),
+    "pairs": (Record(PAIR.format, Pair._fields), Record(COUNTERS.format, Counters._fields)),
+    "events": (Record("=", ()), Record(EVENT.format, Event._fields)),
+}
+
+
 @dataclass(frozen=True)
 class MapSpec:
     """A kernel map: name, the type of map in BCC's words, bytes of key and value, entries."""
@@ -294,9 +355,22 @@ class MapSpec:
     entries: int
 
     @property
+    def record(self) -> tuple[Record, Record] | None:
+        """The layout of what a live map holds."""
+        return LIVE.get(self.name)
+
+    @property
     def version(self) -> str:
         """Pins carry it: a map whose layout or size changes is another map."""
-        return f"{self.key}-{self.value}-{self.entries}"
+        version = f"{self.key}-{self.value}-{self.entries}"
+        if self.record is None:
+            return version
+        return f"{version}-{hashlib.sha256(repr(self.record).encode()).hexdigest()[:8]}"
+
+    @property
+    def pin(self) -> str:
+        """Its file in the pin directory."""
+        return f"{self.name}@{self.version}"
 
 
 def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
@@ -312,9 +386,14 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("backends", "hash", BACKEND_KEY.size, BACKEND.size, sizes["backends"]),
         MapSpec("policy", "hash", POLICY_KEY.size, DECISION.size, sizes["policy"]),
         MapSpec("port_rules", "lpm_trie", PORT_RULE_KEY.size, DECISION.size, sizes["port_rules"]),
+        MapSpec("domains", "hash", DOMAIN_KEY.size, 4, sizes["domains"]),
+        MapSpec("resolvers", "hash", ENDPOINT.size, 1, sizes["resolvers"]),
+        MapSpec("learnt", "lru_hash", 16, LEARNT.size, sizes["learnt"]),
+        MapSpec("scratch", "percpu_array", 4, NAME_SIZE, 1),
+        MapSpec("calls", "prog", 4, 4, len(CALLS)),
         MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
         MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),
-        MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, 8, sizes["datagrams"]),
+        MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, SESSION.size, sizes["datagrams"]),
         MapSpec("accepting", "lru_hash", 36, 40, sizes["accepting"]),
         MapSpec("inflight", "lru_hash", 32, 24, sizes["inflight"]),
         MapSpec("refused", "lru_hash", 24, 8, sizes["refused"]),

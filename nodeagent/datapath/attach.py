@@ -24,11 +24,10 @@ from nodeagent.datapath.programs import (
     PROGRAMS,
     Program,
     compile_text,
-    pin_name,
     source_folder,
     version,
 )
-from nodeagent.layout import MapSpec
+from nodeagent.layout import CALLS, MapSpec
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Datapath:
         """The pinned map of that name (opened once)."""
         if name not in self._maps:
             spec = next(s for s in self.specs if s.name == name)
-            path = self.map_folder / pin_name(spec)
+            path = self.map_folder / spec.pin
             self._maps[name] = libbpf.KernelMap(path, spec.key, spec.value)
         return self._maps[name]
 
@@ -86,9 +85,19 @@ class Datapath:
         finally:
             os.close(folder)
 
+    def connect_calls(self, attached: Attached) -> None:
+        """Have programs that others end in be this version's; before these others are attached."""
+        calls = self.open_map("calls")
+        for index, name in enumerate(CALLS):
+            loaded = libbpf.obj_get(self.pins / f"programs-{attached.version}" / name)
+            try:
+                calls.put(index.to_bytes(4, "little"), loaded.to_bytes(4, "little"))
+            finally:
+                os.close(loaded)
+
     def forget_old(self, attached: Attached) -> None:
         """Unpin program sets and maps that the running version does not use."""
-        wanted_maps = {pin_name(s) for s in self.specs}
+        wanted_maps = {s.pin for s in self.specs}
         for path in self.pins.glob("programs-*"):
             if path.name != f"programs-{attached.version}":
                 shutil.rmtree(path)

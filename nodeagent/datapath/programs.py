@@ -21,12 +21,14 @@ _INCLUDE = re.compile(r'^#include "([^"]+)"')
 
 @dataclass(frozen=True)
 class Program:
-    """A BPF program: function name, kernel program type, attach type, and whose cgroup it is on."""
+    """A BPF program: function name, kernel program type, attach type, and whose cgroup it is on, or
+    that others call it.
+    """
 
     name: str
     type: int
     attach: str
-    target: Literal["node", "proxy"]
+    target: Literal["node", "proxy", "call"]
 
 
 # enum bpf_prog_type (uapi/linux/bpf.h)
@@ -42,6 +44,9 @@ PROGRAMS: tuple[Program, ...] = (
     Program("mesh_getpeername4", _SOCK_ADDR, "cgroup_inet4_getpeername", "node"),
     Program("mesh_getpeername6", _SOCK_ADDR, "cgroup_inet6_getpeername", "node"),
     Program("mesh_ingress", _CGROUP_SKB, "cgroup_inet_ingress", "node"),
+    Program("mesh_dns", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
+    Program("mesh_dns_name", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
+    Program("mesh_dns_records", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
     Program("mesh_egress", _CGROUP_SKB, "cgroup_inet_egress", "node"),
     Program("mesh_sockops", _SOCK_OPS, "cgroup_sock_ops", "node"),
     Program("mesh_release", _CGROUP_SOCK, "cgroup_inet_sock_release", "node"),
@@ -81,17 +86,12 @@ def source_folder() -> Path:
     return Path(str(files("bpf")))
 
 
-def pin_name(spec: MapSpec) -> str:
-    """A map's file in the pin directory."""
-    return f"{spec.name}@{spec.version}"
-
-
 def compile_text(folder: Path, specs: tuple[MapSpec, ...], pins: Path, features: set[str]) -> str:
     """The whole datapath as one text: BCC rewrites map calls in the main file only."""
     lines = [f"#define {f.constant} {int(f.name in features)}" for f in FEATURES]
     for spec in specs:
         lines.append(f"#define SIZE_{spec.name} {spec.entries}")
-        lines.append(f'#define PIN_{spec.name} "{pins / pin_name(spec)}"')
+        lines.append(f'#define PIN_{spec.name} "{pins / spec.pin}"')
     lines.append(_paste(folder, "mesh.c"))
     return "\n".join(lines)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from meshapi.identity import claim
 from nodeagent import layout
 from nodeagent.desired.addresses import local_flags
 from nodeagent.desired.units import FROM_HERE, HERE, Facts, Sheet
 from nodeagent.layout import End, address_bytes, port_bytes
-from nodeagent.policy.members import WORLD, Member
+from nodeagent.policy.members import Member
 from nodeagent.state import Name
 
 
@@ -75,18 +74,9 @@ def blocks(sheet: Sheet) -> None:
         sheet.put("blocks", key, number.to_bytes(4, "little"))
 
 
-def domains(sheet: Sheet, patterns: Iterable[str]) -> None:
-    """The classes of addresses that names were resolved to, wherever these addresses lie."""
-    bases = {WORLD, *(Member(blocks=held) for held in sheet.ends.blocks.regions().values())}
-    for pattern in patterns:
-        for base in bases:
-            sheet.number(replace(base, domains=frozenset({pattern})))
-
-
-def settings(facts: Facts, classes: tuple[int, int], *, redirects: bool) -> Settings:
-    flags = layout.SETTINGS_L7 if redirects else 0
-    if facts.identity:
-        flags |= layout.SETTINGS_IDENTITY
+def settings(facts: Facts, classes: tuple[int, int], *, redirects: bool, names: bool) -> Settings:
+    flags = redirects * layout.SETTINGS_L7 | names * layout.SETTINGS_NAMES
+    flags |= facts.identity * layout.SETTINGS_IDENTITY
     return Settings(
         proxy4=facts.proxy4,
         proxy6=facts.proxy6,

@@ -19,6 +19,8 @@ Entries = list[tuple[bytes, bytes]]
 MAPS = (
     "port_rules",
     "policy",
+    "domains",
+    "resolvers",
     "backends",
     "slots",
     "blocks",

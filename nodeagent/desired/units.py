@@ -16,11 +16,13 @@ from nodeagent.state import Name, NodeState
 PortName = tuple[str, str, int]  # namespace, service, port
 
 # ("address", text) · ("listeners", node) · ("residents", node) · ("local", namespace, name) ·
-# ("service", namespace, name) · ("blocks",) · ("domains",) · ("node",)
+# ("service", namespace, name) · ("blocks",) · ("domains",) ·
+# ("resolvers",) · ("node",)
 Unit = tuple[str, ...]
 
 BLOCKS: Unit = ("blocks",)
 DOMAINS: Unit = ("domains",)
+RESOLVERS: Unit = ("resolvers",)
 NODE: Unit = ("node",)
 
 
@@ -36,6 +38,7 @@ class Facts:
     proxy4: str = ""
     proxy6: str = ""
     proxy_port: int = 0
+    resolvers: tuple[tuple[str, int], ...] = ()  # whose DNS answers are believed: address, port
     identity: bool = False
 
 

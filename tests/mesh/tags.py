@@ -10,7 +10,6 @@ from lab.names import LabNames
 from meshapi.identity import claim
 from nodeagent.config import DEFAULT_SIZES
 from nodeagent.datapath.libbpf import KernelMap
-from nodeagent.datapath.programs import pin_name
 from nodeagent.desired.addresses import node_number
 from nodeagent.layout import KEY_SENDING, NODE_KEY, NODE_KEY_ID, address_bytes, map_specs
 from tests.mesh.asking import ask_agent, eventually
@@ -22,7 +21,7 @@ EXPERIMENT = 0x4850
 def node_keys(lab: api.Lab, node: str) -> dict[bytes, bytes]:
     """A node's map node_keys, read past its agent."""
     spec = next(s for s in map_specs(DEFAULT_SIZES) if s.name == "node_keys")
-    path = LabNames(lab.name).pins / node / "maps" / pin_name(spec)
+    path = LabNames(lab.name).pins / node / "maps" / spec.pin
     opened = KernelMap(Path(path), spec.key, spec.value)
     try:
         return dict(opened.items())
