@@ -57,8 +57,11 @@ def kill(lab: api.Lab, *cgroup: str, how: signal.Signals = signal.SIGKILL) -> No
     eventually(lambda: not processes(lab, *cgroup))
 
 
-def start_agent(lab: api.Lab, node: str, release: Path = ROOT) -> None:
-    """Start a node's agent again, as its supervisor would, and wait until it enforces."""
+def start_agent(lab: api.Lab, node: str, release: Path = ROOT, **settings: str) -> None:
+    """Start a node's agent again, as its supervisor would, and wait until it enforces.
+
+    ``settings`` are of its environment.
+    """
     run_dir = lab.agent_socket(node).parent
     place = Place(
         cgroup=str(lab.cgroup(node, "hoplite-agent")),
@@ -68,7 +71,7 @@ def start_agent(lab: api.Lab, node: str, release: Path = ROOT) -> None:
     with lab.record.names.log(f"{node}/agent").open("ab") as log:
         subprocess.Popen(
             launcher(place, command),
-            env={**os.environ, "PYTHONPATH": str(release)},
+            env={**os.environ, "PYTHONPATH": str(release), **settings},
             cwd="/",
             stdout=log,
             stderr=log,
