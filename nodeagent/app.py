@@ -14,9 +14,11 @@ from typing import Any
 from meshapi import nodecontract
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.watch import Snapshot
-from nodeagent import listen, loopback, machine, proxysocket, subscribe
+from meshapi.wire import NodeReport
+from nodeagent import listen, loopback, machine, notify, proxysocket, subscribe
 from nodeagent.admin import Admin
 from nodeagent.cgroups import CgroupFinder
+from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
@@ -30,7 +32,7 @@ from nodeagent.join import Membership
 from nodeagent.keys.keeper import Keeper
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
-from nodeagent.report import Reporter
+from nodeagent.report import Reporter, report
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.metrics import AgentMetrics, Gauges
@@ -71,6 +73,7 @@ class Agent:
             self._datapath.open_map("sockets"),
             self._datapath.open_map("learnt"),
             root,
+            on_cut=self._changed.set,
         )
         self._dns = DnsServer(
             config.node_name,
@@ -83,6 +86,7 @@ class Agent:
             config.node_name,
             Writer(self._datapath),
             CgroupFinder(root),
+            CgroupWatch(root),
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
@@ -115,6 +119,7 @@ class Agent:
         membership = Membership(self._config)
         async with AsyncExitStack() as stack:
             await self._serve(stack, membership)
+            notify.ready(f"revision {self._reconciler.in_force.revision} in force")
             await _until(
                 stop,
                 {
@@ -177,10 +182,8 @@ class Agent:
         reporter = Reporter(
             node,
             connect,
-            lambda: self._reconciler.in_force,
-            self._attached.features,
+            self._say,
             self._changed,
-            identity_keys=lambda: self._keeper.published,
         )
         channel = Channel(node, connect, self._ask, self._cover)
         async with asyncio.TaskGroup() as tasks:
@@ -191,6 +194,10 @@ class Agent:
                 ("certificate", membership.renew_for_ever()),
             ):
                 tasks.create_task(work, name=name)
+
+    def _say(self) -> NodeReport:
+        in_force, features = self._reconciler.in_force, self._attached.features
+        return report(in_force, features, self._cutter.cut, self._keeper.published)
 
     def _in_force(self) -> None:
         """Something else is in force, or cannot be: names and keys follow what is."""

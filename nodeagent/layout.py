@@ -258,19 +258,19 @@ def _shown(field: str, value: object) -> object:
     return _SHOWN[field](value) if field in _SHOWN else value
 
 
-_MAPPED = b"\0" * 10 + b"\xff\xff"
+MAPPED = b"\0" * 10 + b"\xff\xff"  # before an IPv4 address (RFC 4291, 2.5.5.2)
 
 
 def address_bytes(text: str) -> bytes:
     """16 bytes in network order, IPv4 as ::ffff:a.b.c.d. ``text`` has been checked."""
     if ":" in text:
         return ipaddress.IPv6Address(text).packed
-    return _MAPPED + bytes(map(int, text.split(".")))
+    return MAPPED + bytes(map(int, text.split(".")))
 
 
 def is4(raw: bytes) -> bool:
     """Whether 16 address bytes hold an IPv4 address."""
-    return raw.startswith(_MAPPED)
+    return raw.startswith(MAPPED)
 
 
 def version_of(text: str) -> int:

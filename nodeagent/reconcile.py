@@ -13,6 +13,7 @@ from meshapi.resources import Key, NodeProblem, Resource
 from meshapi.watch import Snapshot
 from meshapi.wire import WorkloadReport
 from nodeagent.cgroups import CgroupFinder
+from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.datapath.sync import Change, Writer
 from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
@@ -46,6 +47,7 @@ class Reconciler:
         node: str,
         writer: Writer,
         finder: CgroupFinder,
+        watch: CgroupWatch,
         store: FeedStore,
         collector: Collector,
         gauges: Gauges,
@@ -58,6 +60,7 @@ class Reconciler:
     ) -> None:
         self._writer = writer
         self._finder = finder
+        self._watch = watch
         self._store = store
         self._collector = collector
         self._gauges = gauges
@@ -121,7 +124,8 @@ class Reconciler:
     # -- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Apply what comes; every tick look for cgroups and drop what the last change replaced."""
+        """Apply what comes; every tick look around and drop what the last change replaced."""
+        asyncio.get_running_loop().add_reader(self._watch, self._wake.set)
         while True:
             try:
                 async with asyncio.timeout(_TICK_SECONDS):
@@ -131,7 +135,7 @@ class Reconciler:
                 continue
             self._wake.clear()
             snapshot, self._wished = self._wished, None
-            if snapshot is not None:
+            if snapshot is not None or self._look(self.state) != self._facts:
                 self._apply(snapshot)
 
     def _tick(self) -> None:
@@ -169,7 +173,8 @@ class Reconciler:
             self._on_change()
 
     def _look(self, state: NodeState) -> Facts:
-        """The facts as they are now."""
+        """The facts as they are now, and word when they change."""
+        self._watch.follow(state.local)
         return replace(
             self._facts, cgroups=self._finder.find(state.local), resolvers=self._resolvers()
         )

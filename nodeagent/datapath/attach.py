@@ -56,15 +56,16 @@ class Datapath:
     def load(self) -> Attached:
         """Have every wanted program pinned, compiling only if this version is not there yet."""
         present = features.probe()
+        features.check(present)
         self.map_folder.mkdir(parents=True, exist_ok=True)
         folder = source_folder()
-        text = compile_text(folder, self.specs, self.map_folder, features.names(present))
+        text = compile_text(folder, self.specs, self.map_folder, present)
         wanted = version(text)
         programs = self.pins / f"programs-{wanted}"
         compiled = not programs.exists()
         if compiled:
             self._compile(text, folder, programs)
-        return Attached(wanted, compiled, present)
+        return Attached(wanted, compiled, features.describe(present))
 
     def open_map(self, name: str) -> libbpf.KernelMap:
         """The pinned map of that name (opened once)."""

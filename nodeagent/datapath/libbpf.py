@@ -43,7 +43,8 @@ class KernelError(HopliteError):
         super().__init__(f"{what}: {os.strerror(number)}", where=where, fix=fix)
 
 
-def _load() -> ctypes.CDLL:
+def load() -> ctypes.CDLL:
+    """The library, with the signatures of what is called."""
     try:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
@@ -66,7 +67,7 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-_LIBRARY = _load()
+_LIBRARY = load()
 
 
 def _failed(what: str, where: str = "", fix: str = "") -> KernelError:

@@ -115,7 +115,7 @@ def test_a_node_that_lost_its_pins_enforces_the_stored_state_without_a_controlle
     address = virtual_addresses(lab, "shop", "vault")[0]
     kill(lab, "controller")
     kill(lab, "node1", "hoplite-agent")
-    _remove_pins(lab, "node1")
+    remove_pins(lab, "node1")
     assert dial(lab, CLIENT, address, 80)["answers"] != {"vault": 1}  # no mesh, no address
     start_agent(lab, "node1")
     assert dial(lab, CLIENT, address, 80)["answers"] == {"vault": 1}
@@ -338,7 +338,7 @@ def _apply_only(lab: api.Lab, text: str) -> None:
     )
 
 
-def _remove_pins(lab: api.Lab, node: str) -> None:
+def remove_pins(lab: api.Lab, node: str) -> None:
     folder = lab.record.names.pins / node
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
