@@ -111,7 +111,10 @@ static __always_inline void identity_done(struct bpf_sock_ops *ops)
 		bpf_sock_ops_cb_flags_set(ops, flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 }
 
-/* The option of a SYN; false if there is none. */
+/*
+ * The option of a SYN; false if there is none. Nor does it count in one with data (fast open): the
+ * tag says nothing of them, so anybody could have put them there.
+ */
 static __always_inline bool identity_read(struct __sk_buff *skb, u32 transport,
 					  struct identity_option *option)
 {
@@ -120,7 +123,7 @@ static __always_inline bool identity_read(struct __sk_buff *skb, u32 transport,
 	if (bpf_skb_load_bytes(skb, transport + 12, &words, 1))
 		return false;
 	words >>= 4;
-	if (words * 4 < TCP_HEADER + sizeof(*option) ||
+	if (words * 4 < TCP_HEADER + sizeof(*option) || skb->len > transport + words * 4 ||
 	    bpf_skb_load_bytes(skb, transport + words * 4 - sizeof(*option), option,
 			       sizeof(*option)))
 		return false;

@@ -8,6 +8,7 @@
 
 #define TCP_FLAG_SYN	0x02
 #define TCP_FLAG_ACK	0x10
+#define LOOPBACK_INTERFACE	1	/* of every network namespace (LOOPBACK_IFINDEX) */
 
 struct packet {
 	struct address remote;		/* up to `sequence` a struct identity_tuple, if inbound */
@@ -288,10 +289,14 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 	return 0;
 }
 
-/* Loopback inside a pod stays inside the pod. */
-static __always_inline bool inside_pod(const struct workload *to, const struct packet *packet)
+/*
+ * Loopback inside a pod stays inside the pod. A packet from outside may pretend: IPv6 lets in what
+ * comes from an address of the receiver's own.
+ */
+static __always_inline bool inside_pod(struct __sk_buff *skb, const struct workload *to,
+				       const struct packet *packet)
 {
-	return !(to->flags & END_HOST) &&
+	return !(to->flags & END_HOST) && skb->ingress_ifindex == LOOPBACK_INTERFACE &&
 	       (address_is_loopback(&packet->remote) ||
 		address_same(&packet->remote, &packet->local));
 }
@@ -323,7 +328,7 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	error = packet_parse(skb, true, &packet);
 	if (error)
 		return to->flags & END_INGRESS ? error : 0;
-	if (inside_pod(to, &packet))
+	if (inside_pod(skb, to, &packet))
 		return 0;
 	if (packet.protocol == IPPROTO_UDP) {
 		if (datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb)))

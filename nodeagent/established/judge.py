@@ -52,7 +52,7 @@ class Judge:
             flow.protocol,
             flow.actual,
             flow.actual_port if outbound else flow.dialled_port,
-            _proved(flow),
+            claim_of(flow),
             (flow.dialled, flow.dialled_port) if flow.path == Path.PROXY else None,
         )
         found = self._known.get(question)
@@ -97,7 +97,8 @@ class Judge:
         destination = self._local(flow)
         if destination is None:
             return OPEN
-        source = self._caller(flow)
+        proved = self._proved(flow)
+        source = proved or self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=False)
         if not destination.flags & End.QUARANTINED:
             if source.flags & End.LOCAL_NODE:
                 return _NODE
@@ -105,20 +106,21 @@ class Judge:
                 return _PROXY
         port = port_number(flow.dialled_port)
         decision = self._look_up(source, destination, flow.protocol, port)
-        if decision.strict and decision.allows and not _certain(flow, source):
+        # A caller on this node has answered to its own address.
+        certain = proved is not None or source.flags & End.LOCAL
+        if decision.strict and decision.allows and not certain:
             return replace(decision, verdict=Verdict.DENY, reason=Reason.IDENTITY_REQUIRED)
         return decision
 
-    def _caller(self, flow: DatagramFlow) -> Party:
-        """Who has proved to call, otherwise whose address it is."""
-        claim = _proved(flow)
+    def _proved(self, flow: DatagramFlow) -> Party | None:
+        """Who the caller has proved to be; None if it has not, or is not there any more."""
+        claim = claim_of(flow)
         peer = self._tables["peers"].get(flow.actual) if claim else None
-        if peer is not None:
-            key = layout.RESIDENT_KEY.pack(layout.PEER.unpack(peer)[3], claim)
-            raw = self._tables["residents"].get(key)
-            if raw is not None:
-                return _workload(raw, flow.actual)
-        return self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=False)
+        if peer is None:
+            return None
+        key = layout.RESIDENT_KEY.pack(layout.PEER.unpack(peer)[3], claim)
+        raw = self._tables["residents"].get(key)
+        return None if raw is None else _workload(raw, flow.actual)
 
     def _look_up(self, source: Party, destination: Party, protocol: int, port: int) -> Decision:
         if not source.flags & End.EGRESS and not destination.flags & End.INGRESS:
@@ -167,12 +169,7 @@ def _workload(raw: bytes, peer: bytes) -> Party:
     return Party(class4 if layout.is4(peer) else class6, flags, identity)
 
 
-def _proved(flow: DatagramFlow) -> int:
-    """The claim that the caller has proved; 0: it is known by its address alone."""
+def claim_of(flow: DatagramFlow) -> int:
+    """The claim that a caller has proved; 0: it is known by its address alone."""
     inbound = flow.direction == Direction.INBOUND
     return flow.claim if inbound and flow.flags & layout.FLOW_AUTHENTICATED else 0
-
-
-def _certain(flow: DatagramFlow, source: Party) -> bool:
-    """Whether it is certain who calls. A caller on this node has answered to its own address."""
-    return bool(_proved(flow) or source.flags & End.LOCAL)

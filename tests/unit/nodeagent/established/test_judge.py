@@ -82,6 +82,13 @@ def test_who_proved_to_be_somebody_that_is_gone_is_known_by_its_address() -> Non
     assert word(everybody, proved(HOST4, "gone"))[0] is Verdict.ALLOW
 
 
+@FAMILIES
+def test_a_strict_policy_keeps_nobody_who_proved_to_be_somebody_that_is_gone(address: str) -> None:
+    """Its address may be another's by now."""
+    everybody = STRICT.replace("app: browser", "app: backup")
+    assert word(everybody, proved(address, "gone")) == (Verdict.DENY, Reason.IDENTITY_REQUIRED)
+
+
 def test_an_unproved_claim_counts_for_nothing() -> None:
     """Outbound flows hold their own claim, and nobody else's."""
     found = word(MESH, inbound(HOST4, claim=claim("shop", "backup")))
