@@ -362,6 +362,7 @@ struct name {
 	__u8 bytes[256];
 	__u8 starts[256];		/* of labels */
 };
+
 /*
  * node_keys[node, use, epochs]: what this node and another share, one key for each direction. Of the
  * keys that a node has published, `epochs` says which are behind it: the last two bits of the

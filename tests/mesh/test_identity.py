@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import sys
 import textwrap
 import time
@@ -10,12 +13,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from lab import api, netns
 from meshapi.flow import Flow
-from tests.mesh.asking import apply, dial, eventually, flows, send, virtual_addresses
+from meshapi.identity import claim
+from meshapi.resources import Workload, by_word
+from tests.mesh.asking import (
+    apply,
+    ask_agent,
+    delete,
+    dial,
+    eventually,
+    flows,
+    send,
+    virtual_addresses,
+)
 from tests.mesh.programs import SERVER
 from tests.mesh.tags import wait_until_tagged
+from tests.mesh.test_agent_survival import processes
 
 pytestmark = pytest.mark.root
 
@@ -160,6 +176,36 @@ spec:
     for address in own:
         assert dial(lab, BROWSER, address, TCP)["answers"] == {"echo": 1}
         assert dial(lab, BACKUP, address, TCP)["answers"] == {"EPERM": 1}
+
+
+@FAMILIES
+def test_datagrams_of_a_shared_address_are_let_in_if_all_of_its_workloads_are(
+    lab: api.Lab, family: int
+) -> None:
+    """A datagram has no SYN: the browser might have sent it."""
+    own = lab.workload(VAULT).addresses[family]
+    assert send(lab, BACKUP, own, UDP)["answers"] == {"TimeoutError": 1}
+    eventually(
+        lambda: any(
+            (f.hook, f.reason) == ("ingress", "INGRESS_DENIED")
+            for f in flows(lab, destination="shop/vault", verdict="DENY", protocol="UDP")
+        )
+    )
+    apply(lab, VAULT_FOR % "{key: app, operator: In, values: [client, browser]}")
+    try:
+        assert send(lab, BACKUP, own, UDP)["answers"] == {"vault": 1}
+    finally:
+        apply(lab, VAULT_FOR % "{key: app, operator: In, values: [client]}")
+
+
+VAULT_FOR = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: vault, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: vault}}
+  ingress: [{from: [{podSelector: {matchExpressions: [%s]}}]}]
+"""
 
 
 def test_only_syns_carry_it(lab: api.Lab) -> None:
@@ -477,3 +523,70 @@ def test_two_that_dial_each_other_at_once_meet(lab: api.Lab) -> None:
         return any(f.authenticated and f.destination.port == 7300 for f in found)
 
     eventually(one_met_a_syn)
+
+
+# -- addresses that change hands -------------------------------------------------------------------
+
+
+def test_an_address_that_has_a_new_owner_never_speaks_for_the_former(lab: api.Lab) -> None:
+    """Also while the server's node has not heard of the change: then it refuses."""
+    former = _workload(lab, "client")
+    meta = replace(former.metadata, name="heir", uid="", resource_version="")
+    heir = replace(former, metadata=meta, status=type(former.status)())
+    addresses = lab.workload(VAULT).addresses
+    with paused_agent(lab, "node2"):
+        delete(lab, "workload", "shop", "client")
+        _apply(lab, heir)
+        eventually(lambda: _claims_here(lab, "node1") >= {claim("shop", "heir")})
+        for address in addresses:
+            assert dial(lab, CLIENT, address, TCP)["answers"] == {"TimeoutError": 1}
+    try:
+        for address in addresses:
+            eventually(
+                lambda to=address: dial(lab, CLIENT, to, TCP)["answers"] == {"vault": 1}  # type: ignore[misc]
+            )
+        eventually(lambda: len(recorded(lab, "shop/heir", "shop/vault", "inbound")) >= 2)
+        found = recorded(lab, "shop/heir", "shop/vault", "inbound")
+        assert all(flow.authenticated for flow in found)
+        refused = flows(lab, destination="shop/vault", verdict="DENY", direction="inbound")
+        assert "IDENTITY_FORGED" in {flow.reason for flow in refused}
+    finally:
+        delete(lab, "workload", "shop", "heir")
+        _apply(lab, replace(former, metadata=replace(former.metadata, uid="", resource_version="")))
+        eventually(lambda: _claims_here(lab, "node1") >= {claim("shop", "client")})
+
+
+@contextmanager
+def paused_agent(lab: api.Lab, node: str) -> Iterator[None]:
+    """A node that hears nothing new; its kernel goes on."""
+    pids = processes(lab, node, "hoplite-agent")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _claims_here(lab: api.Lab, node: str) -> set[int]:
+    """What the workloads of a node claim, by its kernel."""
+    return {entry["value"]["claim"] for entry in ask_agent(lab, node, "/maps/workloads")}
+
+
+def _workload(lab: api.Lab, name: str) -> Workload:
+    async def get() -> Workload:
+        async with lab.endpoint.client() as client:
+            found = await client.get(by_word("workload"), "shop", name)
+            assert isinstance(found, Workload)
+            return found
+
+    return asyncio.run(get())
+
+
+def _apply(lab: api.Lab, workload: Workload) -> None:
+    async def send_it() -> None:
+        async with lab.endpoint.client() as client:
+            await client.apply([workload])
+
+    asyncio.run(send_it())

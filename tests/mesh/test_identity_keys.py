@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -203,6 +204,26 @@ def test_a_node_that_lost_its_keys_makes_others_and_is_believed_again(
     assert dial(lab, NEAR, lab.workload("node1/shop/back").addresses[0], TCP)["answers"] == {
         "back": 1
     }
+
+
+def test_while_the_controller_is_away_no_key_is_changed_and_none_is_missed(
+    lab: api.Lab, with_settings: Callable[..., None]
+) -> None:
+    """For several times as long as a key lives, and with an agent that starts meanwhile."""
+    apply(lab, BACK_IS_STRICT)
+    with_settings("node1", "node2", IDENTITY_KEY_SECONDS="8")
+    wait_until_tagged(lab)
+    kill(lab, "controller")
+    held = {node: epoch(lab, node) for node in ("node1", "node2")}
+    time.sleep(20)
+    kill(lab, "node1", "hoplite-agent")
+    start_agent(lab, "node1", HOPLITE_AGENT_IDENTITY_KEY_SECONDS="8")
+    wait_until_tagged(lab)
+    assert {node: epoch(lab, node) for node in held} == held
+    for family in (0, 1):
+        there, back = (lab.workload(w).addresses[family] for w in (SAFE, "node1/shop/back"))
+        assert dial(lab, CLIENT, there, TCP)["answers"] == {"safe": 1}
+        assert dial(lab, NEAR, back, TCP)["answers"] == {"back": 1}
 
 
 def _only_by_address(lab: api.Lab) -> None:

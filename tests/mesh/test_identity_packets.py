@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import pytest
 
 from lab import api
-from tests.mesh.asking import ask_agent, dial, eventually, flows
+from nodeagent.layout import NODE_KEY
+from tests.mesh.asking import ask_agent, delete, dial, eventually, flows
 from tests.mesh.programs import SERVER
-from tests.mesh.tags import option, sending_key, wait_until_tagged
+from tests.mesh.tags import node_keys, option, sending_key, standing, wait_until_tagged
 from tests.mesh.test_packets import raw
 
 pytestmark = pytest.mark.root
@@ -110,14 +111,16 @@ class Syn:
         source, destination = self.ends
         return option(key, source, destination, self.sequence, self.who)
 
-    def packet(self, options: bytes | None = None, words: int | None = None) -> str:
+    def packet(
+        self, options: bytes | None = None, words: int | None = None, data: bytes = b""
+    ) -> str:
         """As scapy's text. ``options`` are padded to ``words`` of 4 bytes in the header."""
         (source, port), (destination, to) = self.ends
         body = self.option if options is None else options
         count = len(body) // 4 if words is None else words
         ip = ("IP", "IPv6")[self.family]
         header = f"sport={port}, dport={to}, flags='S', seq={self.sequence}, dataofs={5 + count}"
-        return f"{ip}(src={source!r}, dst={destination!r})/TCP({header})/Raw({body!r})"
+        return f"{ip}(src={source!r}, dst={destination!r})/TCP({header})/Raw({body + data!r})"
 
 
 def syn(lab: api.Lab, to: str, **changes: object) -> Syn:
@@ -170,7 +173,8 @@ def test_a_stolen_node_can_speak_as_its_own_workloads_and_policy_holds_for_each(
     assert answers(lab, *packets) == ["SA"] * 2
 
 
-def test_a_stolen_node_cannot_speak_as_anybody_elses_workload(lab: api.Lab) -> None:
+@FAMILIES
+def test_a_stolen_node_cannot_speak_as_anybody_elses_workload(lab: api.Lab, family: int) -> None:
     """Of the server's node, of a third one, of nobody; whether policy is open, closed or strict."""
     others = (
         ("shop", "near"),
@@ -179,20 +183,27 @@ def test_a_stolen_node_cannot_speak_as_anybody_elses_workload(lab: api.Lab) -> N
         ("shop", "nobody"),
         ("dev", "client"),
     )
-    foreign = [syn(lab, to, who=who) for to in ("echo", "vault", "safe") for who in others]
+    foreign = [
+        syn(lab, to, family=family, who=who) for to in ("echo", "vault", "safe") for who in others
+    ]
     assert answers(lab, *(one.packet() for one in foreign)) == [None] * len(foreign)
     assert {reason(lab, one) for one in foreign} == {"IDENTITY_FORGED"}
 
 
-def test_a_stolen_node_cannot_speak_from_another_nodes_address(lab: api.Lab) -> None:
+@FAMILIES
+@pytest.mark.parametrize("to", ["vault", "safe"])
+def test_a_stolen_node_cannot_speak_from_another_nodes_address(
+    lab: api.Lab, to: str, family: int
+) -> None:
+    node3 = lab.node("node3")
     sources = (
-        lab.node("node3").address4,
-        lab.workload("node3/shop/far").addresses[0],
-        lab.workload("node2/shop/near").addresses[0],
-        "192.0.2.7",
+        (node3.address4, node3.address6)[family],
+        lab.workload("node3/shop/far").addresses[family],
+        lab.workload("node2/shop/near").addresses[family],
+        ("192.0.2.7", "2001:db8::7")[family],
     )
     claimed = (BACKUP, ("shop", "far"), ("shop", "near"))
-    spoofed = [syn(lab, "safe", source=s, who=who) for s in sources for who in claimed]
+    spoofed = [syn(lab, to, family=family, source=s, who=who) for s in sources for who in claimed]
     assert answers(lab, *(one.packet() for one in spoofed)) == [None] * len(spoofed)
     assert {reason(lab, one) for one in spoofed} == {"IDENTITY_FORGED"}
 
@@ -211,13 +222,14 @@ def test_one_wrong_bit_anywhere_is_refused(lab: api.Lab, family: int) -> None:
     assert {reason(lab, one) for one, _ in wrong} == {"IDENTITY_FORGED"}
 
 
-def test_a_tag_is_good_for_its_own_connection_only(lab: api.Lab) -> None:
+@FAMILIES
+def test_a_tag_is_good_for_its_own_connection_only(lab: api.Lab, family: int) -> None:
     """Taken from one SYN and put into others: another port, sequence number, address, server."""
-    real = syn(lab, "echo")
+    real = syn(lab, "echo", family=family)
     others = (
         dataclasses.replace(real, port=next(PORTS)),
         dataclasses.replace(real, sequence=real.sequence + 1),
-        dataclasses.replace(real, source=lab.workload("node1/shop/client").addresses[0]),
+        dataclasses.replace(real, source=lab.workload("node1/shop/client").addresses[family]),
         dataclasses.replace(real, to="vault"),
     )
     packets = [other.packet(real.option) for other in others]
@@ -237,24 +249,43 @@ def test_a_tag_is_good_for_its_own_connection_only(lab: api.Lab) -> None:
     )
 
 
-def test_the_same_syn_again_is_the_same_connection_again(lab: api.Lab) -> None:
+@FAMILIES
+def test_the_same_syn_again_is_the_same_connection_again(lab: api.Lab, family: int) -> None:
     """A replay opens nothing that the first did not; its answer goes to whom the SYN names."""
-    real = syn(lab, "echo").packet()
+    real = syn(lab, "safe", family=family).packet()
     assert answers(lab, real) == ["SA"]
     assert answers(lab, real) == ["SA"]
 
 
-def test_a_syn_replayed_from_elsewhere_is_answered_to_its_real_source(lab: api.Lab) -> None:
-    real = syn(lab, "echo")
+@FAMILIES
+def test_a_syn_replayed_from_elsewhere_is_answered_to_its_real_source(
+    lab: api.Lab, family: int
+) -> None:
+    real = syn(lab, "safe", family=family)
     assert answers(lab, real.packet(), sender="node3") == [None]
-    mine = dataclasses.replace(real, source=lab.node("node3").address4)
+    node3 = lab.node("node3")
+    mine = dataclasses.replace(real, source=(node3.address4, node3.address6)[family])
     assert answers(lab, mine.packet(real.option), sender="node3") == [None]
     assert reason(lab, mine) == "IDENTITY_FORGED"
 
 
-def test_a_key_that_is_shared_with_another_node_is_of_no_use(lab: api.Lab) -> None:
+@FAMILIES
+def test_data_in_a_syn_are_nobodys(lab: api.Lab, family: int) -> None:
+    """No tag speaks of them: a recorded SYN could be sent again with others (fast open)."""
+    pod = lab.workload("node1/shop/client").addresses[family]
+    strict = syn(lab, "safe", family=family, source=pod, who=CLIENT)
+    by_address = syn(lab, "vault", family=family, source=pod, who=CLIENT)
+    shared = syn(lab, "vault", family=family)
+    packets = [one.packet(data=b"x") for one in (strict, by_address, shared)]
+    assert answers(lab, *packets) == [None, "SA", None]
+    assert reason(lab, strict) == "IDENTITY_REQUIRED"
+    assert reason(lab, shared) == "INGRESS_DENIED", "its address stands for the browser too"
+
+
+@FAMILIES
+def test_a_key_that_is_shared_with_another_node_is_of_no_use(lab: api.Lab, family: int) -> None:
     pairs = (("node1", "node3"), ("node3", "node2"), ("node2", "node1"))
-    others = [syn(lab, "echo", key=sending_key(lab, *pair)) for pair in pairs]
+    others = [syn(lab, "echo", family=family, key=sending_key(lab, *pair)) for pair in pairs]
     assert answers(lab, *(other.packet() for other in others)) == [None] * 3
     assert {reason(lab, other) for other in others} == {"IDENTITY_FORGED"}
 
@@ -295,10 +326,13 @@ def test_without_a_tag_the_address_decides_unless_policy_is_strict(
     assert reason(lab, strict) == "IDENTITY_REQUIRED"
 
 
-def test_a_source_of_the_servers_own_node_is_not_enough_for_a_strict_policy(lab: api.Lab) -> None:
+@FAMILIES
+def test_a_source_of_the_servers_own_node_is_not_enough_for_a_strict_policy(
+    lab: api.Lab, family: int
+) -> None:
     """Nobody on node2 has dialled this."""
-    near = lab.workload("node2/shop/near").addresses[0]
-    spoofed = syn(lab, "safe", source=near)
+    near = lab.workload("node2/shop/near").addresses[family]
+    spoofed = syn(lab, "safe", family=family, source=near)
     assert answers(lab, spoofed.packet(b"")) == [None]
     assert reason(lab, spoofed) == "IDENTITY_REQUIRED"
 
@@ -324,21 +358,23 @@ MANGLED: dict[str, Callable[[bytes], tuple[bytes, int]]] = {
 
 
 @FAMILIES
-def test_a_mangled_option_lets_nobody_in(lab: api.Lab, family: int) -> None:
-    """Whatever it is taken for: no tag or a false one."""
+@pytest.mark.parametrize("to", ["vault", "safe"])
+def test_a_mangled_option_lets_nobody_in(lab: api.Lab, to: str, family: int) -> None:
+    """Whatever it is taken for: no tag or a false one. The address stands for the browser too."""
     packets = {
         f"{how}, {who}": bad.packet(*mangle(bad.option))
         for how, mangle in MANGLED.items()
         for who in (BACKUP, ("shop", "far"))
-        for bad in (syn(lab, "safe", family=family, who=who),)
+        for bad in (syn(lab, to, family=family, who=who),)
     }
     found = dict(zip(packets, answers(lab, *packets.values()), strict=True))
     assert found == dict.fromkeys(packets)
-    address = lab.workload("node2/shop/safe").addresses[family]
-    assert dial(lab, "node1/shop/client", address, TCP)["answers"] == {"safe": 1}
+    address = lab.workload(f"node2/shop/{to}").addresses[family]
+    assert dial(lab, "node1/shop/client", address, TCP)["answers"] == {to: 1}
 
 
-def test_the_last_option_counts_whatever_stands_before_it(lab: api.Lab) -> None:
+@FAMILIES
+def test_the_last_option_counts_whatever_stands_before_it(lab: api.Lab, family: int) -> None:
     """The end of the list, no-operations, a segment size, and one of its kind."""
     before = (
         b"\0\0\0\0",
@@ -346,10 +382,89 @@ def test_the_last_option_counts_whatever_stands_before_it(lab: api.Lab) -> None:
         b"\x02\x04\x05\xb4",
         struct.pack("!BBHI", 253, 8, 0x4850, 7),
     )
-    good = [(b, syn(lab, "safe")) for b in before]
+    good = [(b, syn(lab, "safe", family=family)) for b in before]
     assert answers(lab, *(o.packet(b + o.option) for b, o in good)) == ["SA"] * len(good)
-    bad = [(b, syn(lab, "safe", who=("shop", "far"))) for b in before]
+    bad = [(b, syn(lab, "safe", family=family, who=("shop", "far"))) for b in before]
     assert answers(lab, *(o.packet(b + o.option) for b, o in bad)) == [None] * len(bad)
+
+
+# -- datagrams -------------------------------------------------------------------------------------
+
+
+def datagram(lab: api.Lab, to: str, source: str, port: int) -> str:
+    family = int(":" in source)
+    address = lab.workload(f"node2/shop/{to}").addresses[family]
+    ip = ("IP", "IPv6")[family]
+    return f"{ip}(src={source!r}, dst={address!r})/UDP(sport={port}, dport={UDP})/Raw(b'x')"
+
+
+def refusal(lab: api.Lab, port: int) -> str:
+    """Why node2 refused what came from a port."""
+    found: list[str] = []
+
+    def told() -> bool:
+        refused = flows(lab, verdict="DENY", direction="inbound")
+        found.extend(f.reason for f in refused if f.source.port == port)
+        return bool(found)
+
+    eventually(told)
+    return found[-1]
+
+
+@FAMILIES
+def test_a_datagram_is_known_by_its_address_and_strict_policies_refuse_it(
+    lab: api.Lab, family: int
+) -> None:
+    """One address that is a workload's, one that several share, one of the server's own node."""
+    node = lab.node("node1")
+    pod = lab.workload("node1/shop/client").addresses[family]
+    near = lab.workload("node2/shop/near").addresses[family]
+    shared = (node.address4, node.address6)[family]
+    by_address, ambiguous = next(PORTS), next(PORTS)
+    packets = [datagram(lab, "vault", pod, by_address), datagram(lab, "vault", shared, ambiguous)]
+    assert answers(lab, *packets) == ["data", None]
+    assert refusal(lab, ambiguous) == "INGRESS_DENIED"
+    ports = {source: next(PORTS) for source in (pod, shared, near)}
+    packets = [datagram(lab, "safe", source, port) for source, port in ports.items()]
+    assert answers(lab, *packets) == [None] * 3
+    assert refusal(lab, ports[pod]) == "IDENTITY_REQUIRED"
+    assert refusal(lab, ports[shared]) == "INGRESS_DENIED"
+    assert refusal(lab, ports[near]) == "IDENTITY_REQUIRED"
+
+
+def test_what_comes_from_outside_with_the_receivers_own_address_is_policed(lab: api.Lab) -> None:
+    """IPv4 stacks drop it; to IPv6 it is a packet like others."""
+    own = lab.workload("node2/shop/safe").addresses[1]
+    port = next(PORTS)
+    spoofed = syn(lab, "safe", family=1, source=own)
+    assert answers(lab, datagram(lab, "safe", own, port), spoofed.packet(b"")) == [None] * 2
+    assert refusal(lab, port) == "INGRESS_DENIED"
+    assert reason(lab, spoofed) == "INGRESS_DENIED"
+
+
+# -- a node that is deleted ------------------------------------------------------------------------
+
+
+def test_a_deleted_node_is_believed_no_more(lab: api.Lab) -> None:
+    """It still has its keys and tags as before: nobody else does."""
+    far, shared = "node3/shop/far", sending_key(lab, "node3", "node2")
+    for to in ("vault", "safe"):
+        for address in lab.workload(f"node2/shop/{to}").addresses:
+            assert dial(lab, far, address, TCP)["answers"] == {to: 1}
+    delete(lab, "node", "", "node3")
+    eventually(lambda: standing(lab, "node2")["peers"] == ["node1"])
+    assert not {NODE_KEY.unpack(key)[0] for key in node_keys(lab, "node2").values()} & {shared[0]}
+    sources = lab.workload(far).addresses
+    stolen = [
+        syn(lab, to, family=family, source=sources[family], who=("shop", "far"), key=shared)
+        for to in ("echo", "vault", "safe")
+        for family in (0, 1)
+    ]
+    packets = [one.packet() for one in stolen]
+    assert answers(lab, *packets, sender="node3") == [None] * len(stolen)
+    assert {reason(lab, one) for one in stolen} == {"IDENTITY_FORGED"}
+    for address in lab.workload("node2/shop/safe").addresses:
+        assert dial(lab, far, address, TCP)["answers"] != {"safe": 1}
 
 
 def test_nothing_of_this_has_upset_anybody(lab: api.Lab) -> None:

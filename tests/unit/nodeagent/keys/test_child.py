@@ -34,6 +34,15 @@ def test_a_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     assert base64.b64decode(one.public) not in path.read_bytes()
 
 
+def test_a_write_that_fails_leaves_the_former_file(tmp_path: Path) -> None:
+    path = tmp_path / "identity.keys"
+    held = made(path, "n1", 1)
+    path.with_name("identity.keys.new").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        made(path, "n1", 2)
+    assert answer(KeyRequest(str(path), "n1")).keys == held
+
+
 def test_keys_are_added_and_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "identity.keys"
     one, two = made(path, "n1", 1, 2)
