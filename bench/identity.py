@@ -7,19 +7,15 @@ request a connection, wrk asks from a CPU of its own.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from bench.labs import NGINX, script
 from bench.pairs import compare
 from bench.table import Row, ratio_row
 from lab import api
-from lab.processes import Place, launcher
+from lab.restart import kill, start_agent
 from meshapi.errors import HopliteError
 from meshapi.flow import FlowQuery
 
@@ -132,21 +128,5 @@ async def _newest_is_tagged(lab: api.Lab) -> bool:
 
 
 def _restart_without_tags(lab: api.Lab, node: str) -> None:
-    config = lab.agent_socket(node).parent.parent / "config.yaml"
-    config.write_text(config.read_text(encoding="utf-8") + "identityTags: false\n")
-    cgroup = lab.cgroup(node, "hoplite-agent")
-    pid = int((cgroup / "cgroup.procs").read_text().split()[0])
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
-    while (cgroup / "cgroup.procs").read_text().split():
-        if time.monotonic() > deadline:
-            raise HopliteError(f"the agent of {node} does not stop")
-        time.sleep(0.05)
-    place = Place(cgroup=str(cgroup), netns=str(Path("/run/netns", lab.node(node).netns)))
-    with lab.record.names.log(f"{node}/agent").open("ab") as log:
-        subprocess.Popen(
-            launcher(place, [sys.executable, "-m", "nodeagent", "--config", str(config)]),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    kill(lab, node, "hoplite-agent", how=signal.SIGTERM)
+    start_agent(lab, node, HOPLITE_AGENT_IDENTITY_TAGS="false")

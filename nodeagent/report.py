@@ -58,10 +58,10 @@ class Reporter:
 def report(
     in_force: InForce,
     features: Mapping[str, str],
-    cut: Mapping[Key, int],
+    cut: Mapping[tuple[Key, str], int],
     identity_keys: tuple[IdentityKey, ...] | None,
 ) -> NodeReport:
-    """What the controller is told. ``cut`` counts connections ended, by policy. Pure."""
+    """What the controller is told. ``cut`` counts connections ended. Pure."""
     return NodeReport(
         component="agent",
         revision=in_force.revision,
@@ -73,8 +73,14 @@ def report(
         problems=in_force.problems,
         workloads=in_force.workloads,
         cut=tuple(
-            PolicyCut(kind=k.kind, namespace=k.namespace, name=k.name, connections=number)
-            for k, number in sorted(cut.items())
+            PolicyCut(
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                uid=uid,
+                connections=number,
+            )
+            for (key, uid), number in sorted(cut.items())
         ),
         identity_keys=identity_keys,
     )

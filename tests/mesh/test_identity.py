@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab import api, netns
+from lab.restart import processes
 from meshapi.flow import Flow
 from meshapi.identity import claim
 from meshapi.resources import Workload, by_word
@@ -31,7 +32,6 @@ from tests.mesh.asking import (
 )
 from tests.mesh.programs import SERVER
 from tests.mesh.tags import wait_until_tagged
-from tests.mesh.test_agent_survival import processes
 
 pytestmark = pytest.mark.root
 

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from lab import api
 from lab.names import LabNames
 from lab.processes import launcher
+from lab.restart import kill, start_agent
 from meshapi.resources import MeshNode, by_word
 from nodeagent.layout import NODE_KEY
 from tests.mesh.asking import apply, ask_agent, ask_unix, dial, eventually, flows
 from tests.mesh.tags import node_keys, standing, wait_until_tagged
-from tests.mesh.test_agent_survival import kill, start_agent
 from tests.mesh.test_identity import BROWSER, CLIENT, LAB, NEAR, SAFE, TCP, VAULT
 
 pytestmark = pytest.mark.root
