@@ -26,11 +26,18 @@ class Outcome:
     strict: bool = False
 
 
+SCTP = 132  # stands for the protocols that have no ports here
+
 REFUSED_NO_BACKEND = Outcome(Verdict.DENY, Reason.NO_BACKEND)
 FORGED = Outcome(Verdict.DENY, Reason.IDENTITY_FORGED)
 IDENTITY_REQUIRED = Outcome(Verdict.DENY, Reason.IDENTITY_REQUIRED)
 PENDING = Outcome(Verdict.DENY, Reason.POLICY_PENDING)
 OPEN = Outcome(Verdict.ALLOW, Reason.NO_POLICY)
+
+
+def protocol_number(protocol: str) -> int:
+    """IPPROTO_* of TCP, UDP and OTHER."""
+    return layout.PROTOCOLS.get(protocol, SCTP)
 
 
 @dataclass
@@ -48,7 +55,7 @@ class Kernel:
             return None
         _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         source = (class4 if ipaddress.ip_address(address).version == 4 else class6, End(flags))
-        number = layout.PROTOCOLS[protocol]
+        number = protocol_number(protocol)
         key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), number)
         service = self.tables["services"].get(key)
         if service is None:
@@ -73,7 +80,8 @@ class Kernel:
             return None
         _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         destination = class4 if ipaddress.ip_address(remote).version == 4 else class6
-        source, source_flags = self._peer(remote, port, protocol, by_port=False)
+        number = protocol_number(protocol)
+        source, source_flags = self._peer(remote, port, number, by_port=False)
         if claim:
             resident = self._resident(remote, claim)
             if resident is None:
@@ -84,10 +92,10 @@ class Kernel:
                 return Outcome(Verdict.ALLOW, Reason.LOCAL_NODE)
             if source_flags & End.PROXY:
                 return Outcome(Verdict.ALLOW, Reason.NODE_PROXY)
-        found = self._look_up(
+        found = self.look_up(
             (source, bool(source_flags & End.EGRESS)),
             (destination, bool(flags & End.INGRESS)),
-            layout.PROTOCOLS[protocol],
+            number,
             port,
         )
         if found.strict and found.verdict is not Verdict.DENY and not claim:
@@ -104,6 +112,20 @@ class Kernel:
             return None
         _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         return class4 if ipaddress.ip_address(remote).version == 4 else class6, End(flags)
+
+    def connect_unenrolled(
+        self, classes: tuple[int, int], address: str, port: int, protocol: str = "TCP"
+    ) -> Outcome:
+        """A connect() of this node's own process, which belongs to no workload."""
+        raw = self.tables["peers"].get(address_bytes(address))
+        if raw is None:
+            return OPEN
+        _, class_, flags, _ = layout.PEER.unpack(raw)
+        if not End(flags) & End.INGRESS or End(flags) & (End.LOCAL | End.LOCAL_NODE):
+            return OPEN
+        source = classes[0] if ipaddress.ip_address(address).version == 4 else classes[1]
+        number = protocol_number(protocol)
+        return self._outbound((source, End(0)), (class_, End(flags)), number, port, "")
 
     def _slot(self, source: tuple[int, End], key: bytes, protocol: int) -> set[Outcome]:
         slot = self.tables["slots"].get(key)
@@ -125,26 +147,24 @@ class Kernel:
     def _to_address(
         self, source: tuple[int, End], address: str, port: int, protocol: int
     ) -> Outcome:
-        class_, flags = self._peer(address, port, layout.PROTOCOL_NAMES[protocol], by_port=True)
+        class_, flags = self._peer(address, port, protocol, by_port=True)
         if flags & End.VIP:
             return Outcome(Verdict.DENY, Reason.SERVICE_PORT_UNKNOWN)
         return self._outbound(source, (class_, flags), protocol, port, f"{address}:{port}")
 
-    def _peer(self, address: str, port: int, protocol: str, *, by_port: bool) -> tuple[int, End]:
+    def _peer(self, address: str, port: int, protocol: int, *, by_port: bool) -> tuple[int, End]:
         raw = self.tables["peers"].get(address_bytes(address))
         if raw is None:
-            return self._outside(address), End(0)
+            return self.outside(address), End(0)
         _, class_, flags, _ = layout.PEER.unpack(raw)
         if flags & End.SHARED and by_port:
-            key = layout.ENDPOINT.pack(
-                address_bytes(address), port_bytes(port), layout.PROTOCOLS[protocol]
-            )
+            key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), protocol)
             listener = self.tables["listeners"].get(key)
             if listener is not None:
                 _, class_, flags, _ = layout.PEER.unpack(listener)
         return class_, End(flags)
 
-    def _outside(self, address: str) -> int:
+    def outside(self, address: str) -> int:
         best, found = -1, 0
         raw = int.from_bytes(address_bytes(address), "big")
         for key, value in self.tables["blocks"].items():
@@ -160,7 +180,7 @@ class Kernel:
         class_, flags = to
         if flags & End.LOCAL_NODE and not source[1] & End.QUARANTINED:
             return Outcome(Verdict.ALLOW, Reason.LOCAL_NODE, name)
-        found = self._look_up(
+        found = self.look_up(
             (source[0], bool(source[1] & End.EGRESS)),
             (class_, bool(flags & End.INGRESS)),
             protocol,
@@ -170,9 +190,10 @@ class Kernel:
             return found
         return Outcome(found.verdict, found.reason, name, found.rule, found.strict)
 
-    def _look_up(
+    def look_up(
         self, source: tuple[int, bool], destination: tuple[int, bool], protocol: int, port: int
     ) -> Outcome:
+        """Ends are a class and whether it is closed in this direction."""
         if not source[1] and not destination[1]:
             return OPEN
         pair = self._entry(source[0], destination[0], protocol, port)
@@ -208,6 +229,8 @@ class Kernel:
     def _port_rule(self, ports: int, protocol: int, port: int) -> bytes | None:
         """The longest prefix that matches list, protocol and port (64 bits in all)."""
         best, found = -1, None
+        if protocol not in layout.PROTOCOL_NAMES:
+            protocol, port = layout.PORT_RULES_OTHER, 0
         wanted = int.from_bytes(layout.PORT_RULE_KEY.pack(0, ports, protocol, port_bytes(port))[4:])
         for key, value in self.tables["port_rules"].items():
             bits = layout.PORT_RULE_KEY.unpack(key)[0]
