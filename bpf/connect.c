@@ -45,6 +45,7 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 	bool v4 = address_is4(&to->address);
 	struct service *service = service_at(to);
 	struct decision decision = {};
+	u32 to_flags = 0;
 	u8 refusal;
 
 	flow->source_class = v4 ? from->class4 : from->class6;
@@ -68,6 +69,8 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 		to->port = backend->port;
 		flow->destination = backend->identity;
 		flow->destination_class = backend->class;
+		flow->node = backend->node;
+		to_flags = backend->flags;
 		policy_outbound(from, backend->class, backend->flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
 	} else {
@@ -76,6 +79,8 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 		peer_find(to, from->flags & END_HOST, true, &peer);
 		flow->destination = peer.identity;
 		flow->destination_class = peer.class;
+		flow->node = peer.node;
+		to_flags = peer.flags;
 		if (peer.flags & END_VIP) {
 			flow->reason = REASON_SERVICE_PORT_UNKNOWN;
 			return -ECONNREFUSED;
@@ -85,6 +90,10 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 		if (decision.verdict == VERDICT_DENY && peer.identity == IDENTITY_WORLD)
 			policy_by_name(cfg, flow->source_class, to, &flow->destination_class,
 				       &decision);
+	}
+	if (flow->path == PATH_DIRECT && decision.flags & DECISION_STRICT) {
+		flow->flags |= FLOW_STRICT;
+		identity_require(&decision, identity_provable(flow->node, to_flags, to->protocol));
 	}
 	flow->actual = to->address;
 	flow->actual_port = to->port;
@@ -100,8 +109,10 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 		}
 	}
 	flow->verdict = flow->path == PATH_PROXY ? VERDICT_REDIRECT : decision.verdict;
-	flow->translated = service ? 1 : 0;
-	return flow->translated;
+	if (!service)
+		return 0;
+	flow->flags |= FLOW_TRANSLATED;
+	return 1;
 }
 
 static __always_inline void flow_begin(const struct settings *cfg, const struct workload *from,
@@ -115,6 +126,7 @@ static __always_inline void flow_begin(const struct settings *cfg, const struct 
 	flow->actual = to->address;
 	flow->actual_port = to->port;
 	flow->source = from->identity;
+	flow->claim = from->claim;
 	flow->epoch = cfg->policy_epoch;
 	flow->protocol = to->protocol;
 	flow->direction = DIRECTION_OUTBOUND;
@@ -150,7 +162,7 @@ static __always_inline int connect_track(u64 cookie, struct flow *flow)
 		return 0;
 	loss(LOSS_FLOW);
 	/* Untracked is uncounted, which losses say; but a redirect cannot do without. */
-	return flow->path == PATH_PROXY || flow->translated ? -ENOMEM : 0;
+	return flow->path == PATH_PROXY || flow->flags & FLOW_TRANSLATED ? -ENOMEM : 0;
 }
 
 /*
@@ -175,6 +187,7 @@ static __always_inline int unenrolled_stage(const struct settings *cfg, struct e
 		return 0;
 	policy_outbound(&node, peer->class, peer->flags, address_is4(&to->address),
 			to->protocol, bpf_ntohs(to->port), &decision);
+	identity_require(&decision, false);
 	if (verdict_lets_through(decision.verdict))
 		return 0;
 	flow_begin(cfg, &node, 0, to, hook, &flow);

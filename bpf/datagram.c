@@ -126,7 +126,7 @@ static __always_inline bool dialled_for(struct bpf_sock_addr *ctx, struct endpoi
 	key.remote = from->address;
 	key.port = from->port;
 	flow = datagram_flow(&key);
-	if (!flow || !flow->translated)
+	if (!flow || !(flow->flags & FLOW_TRANSLATED))
 		return false;
 	from->address = flow->dialled;
 	from->port = flow->dialled_port;

@@ -57,9 +57,19 @@ static __always_inline void exchange_decide(const struct workload *workload,
 		    known->destination_class != peer.class)
 			policy_entry(known->source_class, known->destination_class, IPPROTO_UDP,
 				     bpf_ntohs(at.port), decision);
+		identity_require(decision, peer.flags & END_LOCAL);
 	} else {
+		struct accepting_key connection = {
+			.remote = known->actual,
+			.local = known->dialled,
+			.remote_port = known->actual_port,
+			.local_port = known->dialled_port,
+		};
+
 		policy_inbound(workload, &peer, address_is4(&at.address), IPPROTO_UDP,
 			       bpf_ntohs(known->dialled_port), decision);
+		if (decision->flags & DECISION_STRICT)
+			identity_require(decision, identity_vouched(&connection));
 	}
 }
 
@@ -74,6 +84,7 @@ static __always_inline int exchange_check(const struct settings *cfg,
 	if (known->epoch != cfg->policy_epoch) {
 		exchange_decide(workload, known, &decision);
 		known->epoch = cfg->policy_epoch;
+		known->flags = decision.flags & DECISION_STRICT ? FLOW_STRICT : 0;
 		if (!verdict_lets_through(decision.verdict)) {
 			if (open) {
 				exchange_refuse(key, known, &decision, hook);

@@ -53,6 +53,9 @@ static __always_inline void flow_event(const struct flow *flow, struct event *ev
 	event->hook = flow->hook;
 	event->state = state;
 	event->cut = flow->cut;
+	event->flags = flow->flags;
+	__builtin_memset(event->pad, 0, sizeof(event->pad));
+	event->claim = flow->claim;
 }
 
 static __always_inline void flow_opened(const struct flow *flow)

@@ -8,6 +8,7 @@
 
 #define TCP_FLAG_SYN	0x02
 #define TCP_FLAG_ACK	0x10
+#define LOOPBACK_INTERFACE	1	/* of every network namespace (LOOPBACK_IFINDEX) */
 
 struct packet {
 	union {
@@ -20,11 +21,15 @@ struct packet {
 		};
 	};
 	__be32 sequence;
+	u32 transport;			/* where the header after IP's begins */
 	u32 payload;			/* UDP: bytes after the header */
 	u32 payload_at;			/* and where they begin */
 	u8 protocol;
 	u8 tcp_flags;
-};
+} __attribute__((aligned(8)));
+
+_Static_assert(__builtin_offsetof(struct packet, sequence) ==
+	       __builtin_offsetof(struct identity_tuple, sequence), "the same as in the tuple");
 
 /* True for the packets that make up nearly all traffic: IPv4/IPv6 without options, TCP, no SYN. */
 static __always_inline bool tcp_established(struct __sk_buff *skb)
@@ -93,6 +98,7 @@ static __always_inline int packet_parse(struct __sk_buff *skb, bool inbound, str
 		return 0;
 	if (bpf_skb_load_bytes(skb, offset, ports, 4))
 		return -EPROTO;
+	packet->transport = offset;
 	packet->remote = inbound ? source : destination;
 	packet->local = inbound ? destination : source;
 	packet->remote_port = inbound ? ports[0] : ports[1];
@@ -113,11 +119,22 @@ static __always_inline bool packet_is_syn(const struct packet *packet)
 	return (packet->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 }
 
-static __always_inline void inbound_flow(const struct settings *cfg, const struct workload *to,
-					 u64 cgroup, const struct packet *packet,
-					 const struct peer *from, const struct decision *decision,
-					 struct flow *flow)
+static __always_inline u8 inbound_flags(u32 claim, const struct decision *decision)
 {
+	return (claim ? FLOW_AUTHENTICATED : 0) |
+	       (decision->flags & DECISION_STRICT ? FLOW_STRICT : 0);
+}
+
+static __always_inline struct flow *inbound_flow(const struct settings *cfg,
+						 const struct workload *to, u64 cgroup,
+						 const struct packet *packet,
+						 const struct peer *from, u32 claim,
+						 const struct decision *decision)
+{
+	struct flow *flow = flow_draft();
+
+	if (!flow)
+		return NULL;		/* there always is one; the verifier does not know */
 	flow->started = bpf_ktime_get_ns();
 	flow->established = flow->started;
 	flow->cgroup = cgroup;
@@ -131,16 +148,19 @@ static __always_inline void inbound_flow(const struct settings *cfg, const struc
 	flow->destination_class = workload_class(to, &packet->local);
 	flow->rule = decision->rule;
 	flow->epoch = cfg->policy_epoch;
+	flow->claim = claim;
+	flow->flags = inbound_flags(claim, decision);
 	flow->protocol = packet->protocol;
 	flow->direction = DIRECTION_INBOUND;
 	flow->verdict = decision->verdict;
 	flow->reason = decision->reason;
 	flow->path = from->flags & END_PROXY ? PATH_PROXY : PATH_DIRECT;
 	flow->hook = HOOK_INGRESS;
+	return flow;
 }
 
-static __always_inline void inbound_decide(const struct workload *to, const struct packet *packet,
-					   struct peer *from, struct decision *decision)
+static __always_inline void inbound_caller(const struct workload *to, const struct packet *packet,
+					   struct peer *from)
 {
 	struct endpoint at = {
 		.address = packet->remote,
@@ -149,8 +169,26 @@ static __always_inline void inbound_decide(const struct workload *to, const stru
 	};
 
 	peer_find(&at, to->flags & END_HOST, false, from);
+}
+
+/* `claim` is not 0 for a caller that has proved who it is. */
+static __always_inline void inbound_decide(const struct workload *to, struct packet *packet,
+					   const struct peer *from, u32 claim,
+					   struct decision *decision)
+{
 	policy_inbound(to, from, address_is4(&packet->remote), packet->protocol,
 		       bpf_ntohs(packet->local_port), decision);
+	if (decision->flags & DECISION_STRICT && !claim)
+		identity_require(decision, identity_vouched(&packet->tuple));
+}
+
+/* The claim of a SYN if it is true; 0 if there is none or nobody looks; -EPERM if it is false. */
+static __always_inline s64 inbound_claim(const struct settings *cfg, struct __sk_buff *skb,
+					 const struct packet *packet, struct peer *from)
+{
+	if (!(cfg->flags & SETTINGS_IDENTITY))
+		return 0;
+	return identity_verify(skb, packet->transport, (const struct identity_tuple *)packet, from);
 }
 
 /* A refused packet: every one is counted, each attempt is told once. */
@@ -171,14 +209,23 @@ static __always_inline int inbound_refuse(const struct flow *flow, const struct 
 	return -EPERM;
 }
 
-static __always_inline int syn_stage(const struct settings *cfg, const struct workload *to,
-				     u64 cgroup, struct packet *packet, u64 cookie)
+static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buff *skb,
+				     const struct workload *to, u64 cgroup, struct packet *packet)
 {
 	struct decision decision = {};
 	struct limit *limit = NULL;
 	struct peer from = {};
+	s64 claim;
 
-	inbound_decide(to, packet, &from, &decision);
+	inbound_caller(to, packet, &from);
+	claim = inbound_claim(cfg, skb, packet, &from);
+	if (claim < 0) {
+		decision.verdict = VERDICT_DENY;
+		decision.reason = REASON_IDENTITY_FORGED;
+		claim = 0;
+	} else {
+		inbound_decide(to, packet, &from, claim, &decision);
+	}
 	if (verdict_lets_through(decision.verdict)) {
 		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_TCP);
 		if (limit)
@@ -186,10 +233,9 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 						      packet->sequence), &decision);
 	}
 	if (!verdict_lets_through(decision.verdict)) {
-		struct flow flow = {};
+		struct flow *flow = inbound_flow(cfg, to, cgroup, packet, &from, claim, &decision);
 
-		inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
-		return inbound_refuse(&flow, packet, cookie);
+		return flow ? inbound_refuse(flow, packet, bpf_get_socket_cookie(skb)) : -EPERM;
 	}
 	struct accepting value = {
 		.cgroup = cgroup,
@@ -201,7 +247,9 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 		.verdict = decision.verdict,
 		.reason = decision.reason,
 		.path = from.flags & END_PROXY ? PATH_PROXY : PATH_DIRECT,
+		.flags = inbound_flags(claim, &decision),
 		.limited = limit ? 1 : 0,
+		.claim = claim,
 	};
 
 	accepting_put(&packet->tuple, &value);
@@ -209,14 +257,14 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 }
 
 static __always_inline int datagram_stage(const struct settings *cfg, const struct workload *to,
-					  u64 cgroup, const struct packet *packet, u64 cookie)
+					  u64 cgroup, struct packet *packet, u64 cookie)
 {
 	struct datagram_key key = {
 		.cookie = cookie,
 		.remote = packet->remote,
 		.port = packet->remote_port,
 	};
-	struct flow *known = datagram_flow(&key);
+	struct flow *known = datagram_flow(&key), *flow;
 	struct decision decision = {};
 	struct counters *counters;
 	struct limit *limit;
@@ -228,33 +276,38 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 		exchange_count(known, packet->payload, true);
 		return 0;
 	}
-	inbound_decide(to, packet, &from, &decision);
+	inbound_caller(to, packet, &from);
+	inbound_decide(to, packet, &from, 0, &decision);
 	if (verdict_lets_through(decision.verdict)) {
 		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_UDP);
 		if (limit)
 			limit_decide(limit, limit_datagram(cfg, limit, from.identity, &key.remote),
 				     &decision);
 	}
-	struct flow flow = {};
-
-	inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
+	flow = inbound_flow(cfg, to, cgroup, packet, &from, 0, &decision);
+	if (!flow)
+		return -EPERM;
 	if (!verdict_lets_through(decision.verdict))
-		return inbound_refuse(&flow, packet, cookie);
-	flow.received = packet->payload;
-	counters = flow_counters(&flow);
+		return inbound_refuse(flow, packet, cookie);
+	flow->received = packet->payload;
+	counters = flow_counters(flow);
 	if (counters) {
 		__sync_fetch_and_add(&counters->opened, 1);
 		__sync_fetch_and_add(&counters->received, packet->payload);
 	}
-	if (datagram_flow_put(&key, &flow))
+	if (datagram_flow_put(&key, flow))
 		loss(LOSS_FLOW);
 	return 0;
 }
 
-/* Loopback inside a pod stays inside the pod. */
-static __always_inline bool inside_pod(const struct workload *to, const struct packet *packet)
+/*
+ * Loopback inside a pod stays inside the pod. A packet from outside may pretend: IPv6 lets in what
+ * comes from an address of the receiver's own.
+ */
+static __always_inline bool inside_pod(struct __sk_buff *skb, const struct workload *to,
+				       const struct packet *packet)
 {
-	return !(to->flags & END_HOST) &&
+	return !(to->flags & END_HOST) && skb->ingress_ifindex == LOOPBACK_INTERFACE &&
 	       (address_is_loopback(&packet->remote) ||
 		address_same(&packet->remote, &packet->local));
 }
@@ -286,7 +339,7 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	error = packet_parse(skb, true, &packet);
 	if (error)
 		return to->flags & END_INGRESS ? error : 0;
-	if (inside_pod(to, &packet))
+	if (inside_pod(skb, to, &packet))
 		return 0;
 	if (packet.protocol == IPPROTO_UDP) {
 		if (datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb)))
@@ -296,7 +349,7 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 		return 0;
 	}
 	if (packet.protocol == IPPROTO_TCP && packet_is_syn(&packet))
-		return syn_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb));
+		return syn_stage(cfg, skb, to, cgroup, &packet);
 	return 0;
 }
 
@@ -327,6 +380,19 @@ static __always_inline struct flow *outgoing_exchange(struct datagram_key *key)
 	return datagram_flow(key);
 }
 
+/* For a datagram to a workload of this node: its ingress hook finds it under its own view of it. */
+static __always_inline void outgoing_vouch(const struct packet *packet)
+{
+	struct accepting_key key = {
+		.remote = packet->local,
+		.local = packet->remote,
+		.remote_port = packet->local_port,
+		.local_port = packet->remote_port,
+	};
+
+	vouch(&key);
+}
+
 /* Outgoing datagrams; a connected socket's pass no other hook. */
 static __always_inline int egress_stage(struct __sk_buff *skb)
 {
@@ -350,6 +416,8 @@ static __always_inline int egress_stage(struct __sk_buff *skb)
 		if (from && exchange_check(cfg, from, &key, known, HOOK_EGRESS))
 			return -EPERM;
 	}
+	if (known->flags & FLOW_STRICT && known->direction == DIRECTION_OUTBOUND)
+		outgoing_vouch(&packet);
 	exchange_count(known, packet.payload, false);
 	return 0;
 }

@@ -71,7 +71,13 @@ BPF_TABLE_PINNED("hash", struct endpoint, u8, resolvers, SIZE_resolvers, PIN_res
 		 BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED("lru_hash", struct address, struct learnt, learnt, SIZE_learnt, PIN_learnt);
 BPF_TABLE_PINNED("percpu_array", u32, struct name, scratch, SIZE_scratch, PIN_scratch);
+BPF_TABLE_PINNED("percpu_array", u32, struct flow, drafts, SIZE_drafts, PIN_drafts);
 BPF_TABLE_PINNED("prog", u32, u32, calls, SIZE_calls, PIN_calls);
+BPF_TABLE_PINNED("hash", struct resident_key, struct workload, residents, SIZE_residents,
+		 PIN_residents, BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct node_key_id, struct node_key, node_keys, SIZE_node_keys,
+		 PIN_node_keys, BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lru_hash", struct accepting_key, u64, vouched, SIZE_vouched, PIN_vouched);
 
 BPF_TABLE_PINNED("hash", struct pair, struct counters, pairs, SIZE_pairs, PIN_pairs,
 		 BPF_F_NO_PREALLOC);
@@ -168,6 +174,17 @@ static __always_inline void call(struct __sk_buff *skb, u32 program)
 	calls.call(skb, program);
 }
 
+/* For a flow that an ingress program is making: there is no room for it on the stack. */
+static __always_inline struct flow *flow_draft(void)
+{
+	u32 zero = 0;
+	struct flow *flow = drafts.lookup(&zero);
+
+	if (flow)
+		__builtin_memset(flow, 0, sizeof(*flow));
+	return flow;
+}
+
 static __always_inline struct name *name_scratch(void)
 {
 	u32 zero = 0;
@@ -260,6 +277,28 @@ static __always_inline struct origin *origin_of(struct bpf_sock *sk)
 static __always_inline struct origin *origin_make(struct bpf_sock *sk)
 {
 	return origins.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+static __always_inline struct workload *resident_at(struct resident_key *key)
+{
+	return residents.lookup(key);
+}
+
+static __always_inline struct node_key *node_key_of(struct node_key_id *id)
+{
+	return node_keys.lookup(id);
+}
+
+static __always_inline u64 *vouched_at(struct accepting_key *key)
+{
+	return vouched.lookup(key);
+}
+
+static __always_inline void vouch(struct accepting_key *key)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	vouched.update(key, &now);
 }
 
 static __always_inline void loss(u32 kind)

@@ -20,6 +20,8 @@
 #include "policy.h"	/* verdict */
 #include "names.h"	/* verdict, for addresses with names */
 #include "limits.h"	/* how fast and how many */
+#include "siphash.h"	/* SipHash-2-4 */
+#include "identity.h"	/* who calls from another node, in the SYN */
 #include "flow.h"	/* aggregate and events */
 #include "exchange.h"	/* UDP: a socket and one peer */
 

@@ -5,7 +5,7 @@ static __always_inline struct flow *translated_flow(struct bpf_sock_addr *ctx)
 {
 	struct flow *flow = socket_flow(bpf_get_socket_cookie(ctx));
 
-	return flow && flow->translated ? flow : NULL;
+	return flow && flow->flags & FLOW_TRANSLATED ? flow : NULL;
 }
 
 int mesh_getpeername4(struct bpf_sock_addr *ctx)

@@ -80,6 +80,48 @@ static __always_inline bool inflight_stale(struct bpf_sock_ops *ops, const struc
 	       remote_port(ops) == cfg->proxy_port;
 }
 
+/* The SYN is to say who calls: ask for its options to be written, or vouch for it on this node. */
+static __always_inline void tcp_identify(struct bpf_sock_ops *ops, const struct flow *flow)
+{
+	u32 flags = BPF_SOCK_OPS_STATE_CB_FLAG;
+
+	if (!flow) {
+		identity_done(ops);	/* of an earlier connect() of this socket */
+		return;
+	}
+	if (sending_key(flow->node)) {
+		flags |= BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
+	} else if (flow->flags & FLOW_STRICT) {
+		struct accepting_key key = {};
+
+		local_address(ops, &key.remote);
+		remote_address(ops, &key.local);
+		key.remote_port = bpf_htons((u16)ops->local_port);
+		key.local_port = remote_port(ops);
+		vouch(&key);
+	}
+	bpf_sock_ops_cb_flags_set(ops, flags);
+}
+
+static __always_inline bool tcp_syn_leaves(struct bpf_sock_ops *ops)
+{
+	return (ops->skb_tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+}
+
+/* A SYN is about to leave, for the first time or again: room has been kept for the option. */
+static __always_inline void tcp_claim(struct bpf_sock_ops *ops)
+{
+	struct flow *flow = socket_flow(bpf_get_socket_cookie(ops));
+	struct identity_tuple tuple = {};
+
+	if (!flow)
+		return;
+	local_address(ops, &tuple.source);
+	remote_address(ops, &tuple.destination);
+	if (!identity_write(ops, flow, &tuple))
+		flow->flags |= FLOW_AUTHENTICATED;
+}
+
 /* connect() has chosen the source port; the SYN has not left yet. */
 static __always_inline void tcp_connecting(struct bpf_sock_ops *ops, const struct settings *cfg)
 {
@@ -102,8 +144,7 @@ static __always_inline void tcp_connecting(struct bpf_sock_ops *ops, const struc
 			inflight_drop(&key);	/* nobody inherits an older caller's identity */
 		}
 	}
-	if (flow)
-		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
+	tcp_identify(ops, flow);
 }
 
 static __always_inline void tcp_connected(struct bpf_sock_ops *ops)
@@ -150,6 +191,8 @@ static __always_inline void tcp_accepted(struct bpf_sock_ops *ops)
 	flow.reason = known->reason;
 	flow.path = known->path;
 	flow.hook = HOOK_INGRESS;
+	flow.flags = known->flags;
+	flow.claim = known->claim;
 	if (known->limited)
 		limit_established(&key, &flow);
 	if (socket_flow_put(bpf_get_socket_cookie(ops), &flow)) {
@@ -266,10 +309,20 @@ int mesh_sockops(struct bpf_sock_ops *ops)
 		if (cfg)
 			tcp_connecting(ops, cfg);
 		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		if (tcp_syn_leaves(ops))
+			bpf_reserve_hdr_opt(ops, sizeof(struct identity_option), 0);
+		break;
+	case BPF_SOCK_OPS_WRITE_HDR_OPT_CB:
+		if (tcp_syn_leaves(ops))
+			tcp_claim(ops);
+		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		identity_done(ops);
 		tcp_connected(ops);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		identity_done(ops);	/* both ends may have sent a SYN */
 		tcp_accepted(ops);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:

@@ -36,13 +36,23 @@ struct settings {
 
 #define SETTINGS_L7		1	/* some service is redirected to the node proxy */
 #define SETTINGS_NAMES		2	/* some policy speaks of domain names */
+#define SETTINGS_IDENTITY	4	/* identities in SYNs are looked at */
 
-/* workloads[cgroup id]: who the sockets of a cgroup belong to. */
+/*
+ * workloads[cgroup id]: who the sockets of a cgroup belong to.
+ * residents[node, claim]: who the workloads of other nodes are.
+ */
 struct workload {
 	__u32 identity;
 	__u32 class4;			/* policy class when speaking IPv4 */
 	__u32 class6;
 	__u32 flags;			/* END_* */
+	__u32 claim;			/* what other nodes are told of it; never 0 */
+};
+
+struct resident_key {
+	__u32 node;
+	__u32 claim;
 };
 
 /* peers[address] and listeners[endpoint]: who is behind an address. */
@@ -100,6 +110,7 @@ struct backend {
 	__u16 flags;			/* END_* */
 	__u32 identity;
 	__u32 class;
+	__u32 node;			/* whose node's it is */
 };
 
 /*
@@ -176,16 +187,22 @@ struct flow {
 	__u32 backend;
 	__u32 rule;
 	__u32 epoch;			/* policy_epoch under which the verdict was made */
+	__u32 claim;			/* the caller's: what it is to claim, or has proved */
+	__u32 node;			/* outbound: whose node's the actual destination is */
 	__u8 protocol;
 	__u8 direction;
 	__u8 verdict;
 	__u8 reason;
 	__u8 path;
 	__u8 hook;
-	__u8 translated;		/* dialled and actual differ */
 	__u8 cut;			/* REASON_*: policy has ended it, and `rule` says which */
+	__u8 flags;			/* FLOW_* */
 	__u32 limit;			/* not 0: it holds a place under this limit */
 };
+
+#define FLOW_AUTHENTICATED	1	/* the caller's identity was in its SYN; inbound: verified */
+#define FLOW_STRICT		2	/* decided by a rule for authenticated callers only */
+#define FLOW_TRANSLATED		4	/* dialled and actual differ */
 
 struct datagram_key {
 	__u64 cookie;
@@ -219,7 +236,13 @@ struct accepting {
 	__u8 reason;
 	__u8 path;
 	__u8 limited;			/* see reserved */
+	__u8 flags;			/* FLOW_* */
+	__u8 pad[3];
+	__u32 claim;
 };
+
+/* vouched[tuple]: connections of this node to itself that were decided by a strict rule: since when. */
+#define VOUCHED_NS		130000000000ULL	/* a SYN is retransmitted for about 127 s */
 
 /* inflight[source]: a redirected connection between the application's SYN and the proxy's accept. */
 struct inflight_key {
@@ -300,6 +323,9 @@ struct event {
 	__u8 hook;
 	__u8 state;			/* STATE_* */
 	__u8 cut;			/* REASON_*, as in struct flow */
+	__u8 flags;			/* FLOW_* */
+	__u8 pad[3];
+	__u32 claim;			/* as in struct flow */
 };
 
 #define STATE_CLOSED		1
@@ -428,6 +454,30 @@ struct reservation {
 	__u32 limit;
 	__u32 window;
 };
+
+/*
+ * node_keys[node, use, epochs]: what this node and another share, one key for each direction. Of the
+ * keys that a node has published, `epochs` says which are behind it: the last two bits of the
+ * sender's epoch and those of the receiver's. It is 0 in the id of the one key to send with.
+ */
+struct node_key_id {
+	__u32 node;
+	__u8 use;			/* KEY_* */
+	__u8 epochs;
+	__u16 pad;
+};
+
+#define KEY_SENDING		0
+#define KEY_RECEIVING		1
+
+struct node_key {
+	__u64 key[2];
+	__u8 epochs;
+	__u8 pad[7];
+};
+
+#define IDENTITY_EXPERIMENT	0x4850	/* the first of 16 experiment ids (RFC 6994), by epochs */
+#define IDENTITY_EPOCHS		0xf
 
 /* losses[i]: what could not be recorded or tracked, so that every answer can say so. */
 #define LOSS_EVENT		0	/* ring buffer full */

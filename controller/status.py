@@ -108,7 +108,10 @@ def _namespace(_view: View, _namespace: Namespace) -> NamespaceStatus:
 
 
 def _meshnode(view: View, node: MeshNode) -> MeshNodeStatus:
-    return view.nodes.get(node.metadata.name) or node.status  # a dry run's node is not known
+    reported = view.nodes.get(node.metadata.name)
+    if reported is None:
+        return node.status  # a dry run's node is not known
+    return replace(reported, identity_keys=node.status.identity_keys)
 
 
 def _service(view: View, service: Service) -> ServiceStatus:

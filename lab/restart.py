@@ -25,19 +25,25 @@ from meshapi.errors import HopliteError
 _PATIENCE = 60.0  # seconds; a machine that is busy compiles slowly
 
 
+def processes(lab: Lab, *cgroup: str) -> list[int]:
+    """The processes of one of the lab's cgroups."""
+    return [int(pid) for pid in lab.cgroup(*cgroup, "cgroup.procs").read_text().split()]
+
+
 def kill(lab: Lab, *cgroup: str, how: signal.Signals = signal.SIGKILL) -> None:
     """End every process of one of the lab's cgroups and wait until they are gone."""
-    processes = lab.cgroup(*cgroup, "cgroup.procs")
-    for pid in processes.read_text().split():
-        os.kill(int(pid), how)
-    _until(lambda: not processes.read_text(), f"processes of {'/'.join(cgroup)} do not end")
+    for pid in processes(lab, *cgroup):
+        os.kill(pid, how)
+    _until(lambda: not processes(lab, *cgroup), f"processes of {'/'.join(cgroup)} do not end")
 
 
-def start_agent(lab: Lab, node: str, release: Path = ROOT) -> None:
+def start_agent(lab: Lab, node: str, release: Path = ROOT, **settings: str) -> None:
     """Start a node's agent again, as its supervisor would, and wait until it enforces.
 
-    ``release`` is a folder with the packages ``nodeagent``, ``meshapi`` and ``bpf``.
+    ``release`` is a folder with the packages ``nodeagent``, ``meshapi`` and ``bpf``; ``settings``
+    are of its environment.
     """
+    environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", "PYTHONPATH": str(release)}
     config = lab.agent_socket(node).parent.parent / "config.yaml"
     place = Place(
         cgroup=str(lab.cgroup(node, "hoplite-agent")),
@@ -46,7 +52,7 @@ def start_agent(lab: Lab, node: str, release: Path = ROOT) -> None:
     with lab.record.names.log(f"{node}/agent").open("ab") as log:
         subprocess.Popen(
             launcher(place, [sys.executable, "-m", "nodeagent", "--config", str(config)]),
-            env={"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", "PYTHONPATH": str(release)},
+            env=environment | settings,
             cwd="/",
             stdout=log,
             stderr=log,

@@ -39,7 +39,10 @@ class FlowService(SparsePart, frozen=True):
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``time`` is when the record was made: at close, at refusal, or when a UDP flow went idle."""
+    """``time`` is when the record was made: at close, at refusal, or when a UDP flow went idle.
+
+    ``authenticated``: the SYN carried the caller's identity; inbound, it has been verified.
+    """
 
     time: str
     node: str
@@ -57,6 +60,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     policy_kind: str = ""
     rule: str = ""
     hook: str = ""
+    authenticated: bool = False
     bytes_sent: int = 0
     bytes_received: int = 0
     duration_ms: float = 0.0

@@ -16,7 +16,14 @@ import msgspec
 
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.resources.core import Port
-from meshapi.resources.mesh import GROUP, Ejection, MeshNodeSpec, NodeProblem, PolicyCut
+from meshapi.resources.mesh import (
+    GROUP,
+    Ejection,
+    IdentityKey,
+    MeshNodeSpec,
+    NodeProblem,
+    PolicyCut,
+)
 
 BASE = f"/apis/{GROUP}/v1alpha1"
 CA_PATH = f"{BASE}/ca"
@@ -74,6 +81,8 @@ class NodeReport(Wire, frozen=True):
     """What one component of a node puts in force: sent on change and every REPORT_INTERVAL.
 
     ``revision`` has been applied and read back (agent: from kernel maps, l7proxy: by Envoy's ACK).
+    ``identity_keys`` is the agent's: what its MeshNode is to show (see MeshNodeStatus); None says
+    nothing about it.
     """
 
     component: Literal["agent", "l7proxy"]
@@ -87,6 +96,7 @@ class NodeReport(Wire, frozen=True):
     workloads: tuple[WorkloadReport, ...] = ()
     cut: tuple[PolicyCut, ...] = ()
     ejections: tuple[Ejection, ...] = ()
+    identity_keys: tuple[IdentityKey, ...] | None = None
 
 
 class JoinRequest(Wire, frozen=True):

@@ -15,6 +15,7 @@ from meshapi.flowfilter import query_from
 from nodeagent import layout
 from nodeagent.datapath.libbpf import KernelMap
 from nodeagent.desired.plan import MAPS
+from nodeagent.keys.keeper import Standing
 from nodeagent.policy.members import canonical
 from nodeagent.reconcile import Reconciler
 from nodeagent.telemetry.collect import Collector
@@ -36,6 +37,7 @@ class Admin:
         *,
         names: Callable[[], dict[str, Any]],
         backends: Callable[[], Iterable[dict[str, object]]],
+        standing: Callable[[], Standing | None],
     ) -> None:
         self._reconciler = reconciler
         self._collector = collector
@@ -44,6 +46,7 @@ class Admin:
         self._pending = pending
         self._names = names
         self._listed_backends = backends
+        self._standing = standing
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_refusals])
@@ -105,6 +108,7 @@ class Admin:
         dump["classes"] = {
             str(number): canonical(what) for number, what in sorted(compiler.classes.items())
         }
+        dump["identityKeys"] = msgspec.to_builtins(self._standing())
         return _json(dump)
 
     async def _maps(self, _: web.Request) -> web.Response:

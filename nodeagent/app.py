@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from meshapi import nodecontract
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.watch import Snapshot
+from meshapi.wire import NodeReport
 from nodeagent import listen, loopback, machine, notify, proxysocket, subscribe
 from nodeagent.admin import Admin
 from nodeagent.cgroups import CgroupFinder
@@ -22,6 +23,7 @@ from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
 from nodeagent.datapath.inheritance import Inheritance
+from nodeagent.datapath.node_keys import NodeKeys
 from nodeagent.datapath.sync import Writer
 from nodeagent.dns.upstreams import Upstreams
 from nodeagent.established.cutter import Cutter
@@ -29,6 +31,7 @@ from nodeagent.feedstore import FeedStore
 from nodeagent.health.metrics import HealthMetrics
 from nodeagent.health.prober import Prober
 from nodeagent.join import Membership
+from nodeagent.keys.keeper import Keeper
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
 from nodeagent.report import Reporter, report
@@ -81,6 +84,7 @@ class Agent:
         self._upstreams = Upstreams(config.dns_upstreams, config.dns())
         self._dns: DnsServer | None = None
         self._prober = Prober()
+        node_keys = NodeKeys(self._datapath)
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
@@ -94,6 +98,16 @@ class Agent:
             on_write=self._cutter.look,
             resolvers=self._upstreams.believed,
             host_netns=machine.netns_cookie(),
+            identity=config.identity_tags and not node_keys.empty,
+        )
+        self._keeper = Keeper(
+            Path(config.state_dir) / "identity.keys",
+            config.identity_key_seconds,
+            node_keys,
+            lambda: self._reconciler.state,
+            wanted=config.identity_tags,
+            on_publish=self._changed.set,
+            on_standing=self._reconciler.identify,
         )
         self._outliers = OutlierWatch(
             self._datapath.open_map("outliers"),
@@ -124,6 +138,7 @@ class Agent:
                     "cut": self._cutter.run(),
                     "health": self._prober.run(),
                     "outliers": self._outliers.run(),
+                    "keys": self._keeper.run(),
                 },
             )
 
@@ -162,6 +177,7 @@ class Agent:
             self._pending,
             names=names.dump,
             backends=self._outliers.backends,
+            standing=lambda: self._keeper.standing,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
         await listen.on_unix(stack, admin.application(), run_dir / nodecontract.ADMIN_SOCKET, 0)
@@ -189,12 +205,7 @@ class Agent:
         reporter = Reporter(
             node,
             connect,
-            lambda: report(
-                self._reconciler.in_force,
-                self._attached.features,
-                self._cutter.cut,
-                self._outliers.ejections,
-            ),
+            self._say,
             self._changed,
         )
         channel = Channel(node, connect, self._ask, self._cover)
@@ -207,10 +218,21 @@ class Agent:
             ):
                 tasks.create_task(work, name=name)
 
+    def _say(self) -> NodeReport:
+        in_force, features = self._reconciler.in_force, self._attached.features
+        return report(
+            in_force,
+            features,
+            self._cutter.cut,
+            self._outliers.ejections,
+            self._keeper.published,
+        )
+
     def _in_force(self) -> None:
-        """Something else is in force, or cannot be."""
+        """Something else is in force, or cannot be: names and keys follow what is."""
         self._follow()
         self._changed.set()
+        self._keeper.look()
 
     def _follow(self) -> None:
         """Have names follow what is in force."""

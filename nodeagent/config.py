@@ -12,6 +12,7 @@ from meshapi.errors import ConfigError
 from meshapi.resources.checks.common import labels
 
 PREFIX = "HOPLITE_AGENT"
+SHORTEST_KEY_SECONDS = 8
 
 DEFAULT_SIZES: dict[str, int] = {
     "workloads": 4096,
@@ -31,6 +32,8 @@ DEFAULT_SIZES: dict[str, int] = {
     "accepting": 16384,
     "inflight": 16384,
     "refused": 4096,
+    "residents": 131072,
+    "node_keys": 16384,
     "pairs": 32768,
     "events": 1048576,
     "affinities": 16384,
@@ -60,6 +63,9 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     metrics_listen: str = f"127.0.0.1:{nodecontract.AGENT_METRICS_PORT}"
     dns_listen: tuple[str, ...] = (nodecontract.PROXY_ADDRESS4, nodecontract.PROXY_ADDRESS6)
     dns_upstreams: tuple[str, ...] = ("/etc/resolv.conf",)
+    identity_tags: bool = True
+    identity_key_seconds: int = 86400
+    behind_nat: bool = msgspec.field(default=False, name="behindNAT")
     flow_history: int = 50000
     udp_idle_seconds: float = 10.0
     map_sizes: dict[str, int] = {}
@@ -70,6 +76,12 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         """Refuse what the types let through."""
         self.sizes()
         self.dns()
+        if self.identity_key_seconds < SHORTEST_KEY_SECONDS:
+            raise ConfigError(
+                f"{self.identity_key_seconds} s is too short",
+                where="$.identityKeySeconds",
+                fix=f"at least {SHORTEST_KEY_SECONDS}: every node has to hear of every key",
+            )
         for problem in labels("$.nodeLabels", self.node_labels):
             raise ConfigError(problem.what, where=problem.path, fix=problem.fix)
 

@@ -90,7 +90,9 @@ class Membership:
             token=str(token),
             node=self._config.node_name,
             spec=MeshNodeSpec(
-                addresses=self._config.addresses, proxy_addresses=self._config.proxy_addresses
+                addresses=self._config.addresses,
+                proxy_addresses=self._config.proxy_addresses,
+                behind_nat=self._config.behind_nat,
             ),
             csr=csr,
             labels=self._config.node_labels,

@@ -37,6 +37,7 @@ class End(IntFlag):
 
 SETTINGS_L7 = 1
 SETTINGS_NAMES = 2
+SETTINGS_IDENTITY = 4
 SERVICE_LB = 0
 SERVICE_REDIRECT = 1
 STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
@@ -54,11 +55,12 @@ ADDRESS = struct.Struct("16s")
 ENDPOINT = struct.Struct("=16s2sBx")
 SETTINGS = struct.Struct("=16s16sQ2sHIII4sI")
 SETTINGS_EPOCH, SETTINGS_SEED = 5, 9  # where these are among the packed values
-WORKLOAD = struct.Struct("=IIII")
+WORKLOAD = struct.Struct("=IIIII")
+RESIDENT_KEY = struct.Struct("=II")
 PEER = struct.Struct("=IIII")
 BLOCK_KEY = struct.Struct("=I16s")
 SERVICE = struct.Struct("=IIIIIIIIHHH2x")
-BACKEND = struct.Struct("=16s2sHII")
+BACKEND = struct.Struct("=16s2sHIII")
 SLOT_KEY = struct.Struct("=III")
 SLOT = struct.Struct("=III")
 SLOT_WEIGHT = struct.Struct("=II")  # what a slot table is numbered by: backends and weights
@@ -71,7 +73,7 @@ LEARNT = struct.Struct("=Q4I")
 # calls[i]: programs that others end in, by their place.
 CALLS = ("mesh_dns", "mesh_dns_name", "mesh_dns_records")
 NAME_SIZE = 2648  # struct name: room for one, used by programs alone
-FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBBI")
+FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIIIBBBBBBBBI")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 SESSION = struct.Struct("=II")
 PAIR = struct.Struct("=IIIIHBBBBBx")
@@ -86,7 +88,11 @@ EJECTION_KEY = struct.Struct("=III")
 ALLOWANCE = struct.Struct("=QII16sIIII")
 ALLOWANCE_WAYS = 8
 ALLOWANCES = struct.Struct("=8x" + ALLOWANCE.format.removeprefix("=") * ALLOWANCE_WAYS)
-EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
+EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBBB3xI")
+NODE_KEY_ID = struct.Struct("=IBB2x")
+NODE_KEY = struct.Struct("=16sB7x")
+KEY_SENDING, KEY_RECEIVING = 0, 1
+FLOW_AUTHENTICATED, FLOW_STRICT = 1, 2
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
 RING_HEADER = 8
@@ -123,6 +129,8 @@ class Event(NamedTuple):
     hook: int
     state: int
     cut: int
+    flags: int
+    claim: int
 
 
 class DatagramFlow(NamedTuple):
@@ -145,14 +153,16 @@ class DatagramFlow(NamedTuple):
     backend: int
     rule: int
     epoch: int
+    claim: int
+    node: int
     protocol: int
     direction: int
     verdict: int
     reason: int
     path: int
     hook: int
-    translated: int
     cut: int
+    flags: int
     limit: int
 
 
@@ -224,13 +234,18 @@ class Counters(NamedTuple):
     refused_packets: int
 
 
+_WORKLOAD_FIELDS = ("identity", "class4", "class6", "flags", "claim")
 _DECISION_FIELDS = ("rule", "ports", "verdict", "reason", "strict")
 
 # What the admin API shows of each map: field names, in the order of the packed values.
 MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     "workloads": {
         "key": (struct.Struct("=Q"), ("cgroup",)),
-        "value": (WORKLOAD, ("identity", "class4", "class6", "flags")),
+        "value": (WORKLOAD, _WORKLOAD_FIELDS),
+    },
+    "residents": {
+        "key": (RESIDENT_KEY, ("node", "claim")),
+        "value": (WORKLOAD, _WORKLOAD_FIELDS),
     },
     "peers": {
         "key": (ADDRESS, ("address",)),
@@ -254,7 +269,7 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     },
     "backends": {
         "key": (BACKEND_KEY, ("id",)),
-        "value": (BACKEND, ("address", "port", "flags", "identity", "class")),
+        "value": (BACKEND, ("address", "port", "flags", "identity", "class", "node")),
     },
     "policy": {
         "key": (POLICY_KEY, ("source", "destination")),
@@ -460,14 +475,18 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("resolvers", "hash", ENDPOINT.size, 1, sizes["resolvers"]),
         MapSpec("learnt", "lru_hash", 16, LEARNT.size, sizes["learnt"]),
         MapSpec("scratch", "percpu_array", 4, NAME_SIZE, 1),
+        MapSpec("drafts", "percpu_array", 4, FLOW.size, 1),
         MapSpec("calls", "prog", 4, 4, len(CALLS)),
         MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
         MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),
         MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, SESSION.size, sizes["datagrams"]),
-        MapSpec("accepting", "lru_hash", 36, 32, sizes["accepting"]),
+        MapSpec("accepting", "lru_hash", 36, 40, sizes["accepting"]),
         MapSpec("inflight", "lru_hash", 32, 24, sizes["inflight"]),
         MapSpec("refused", "lru_hash", 24, 8, sizes["refused"]),
         MapSpec("origins", "sk_storage", 4, 24, 0),
+        MapSpec("residents", "hash", RESIDENT_KEY.size, WORKLOAD.size, sizes["residents"]),
+        MapSpec("node_keys", "hash", NODE_KEY_ID.size, NODE_KEY.size, sizes["node_keys"]),
+        MapSpec("vouched", "lru_hash", 36, 8, sizes["accepting"]),
         MapSpec("pairs", "hash", PAIR.size, COUNTERS.size, sizes["pairs"]),
         MapSpec("losses", "percpu_array", 4, 8, len(LOSSES)),
         MapSpec("events", "ringbuf", 0, 0, sizes["events"]),

@@ -36,22 +36,24 @@ class ValidityReply(msgspec.Struct, frozen=True):
 
 async def make_csr(key_path: Path, name: str) -> str:
     """A CSR (PEM) with the key at ``key_path``, which is made if it is not there."""
-    reply = await _child("csr", msgspec.json.encode(KeyRequest(str(key_path), name)))
+    request = msgspec.json.encode(KeyRequest(str(key_path), name))
+    reply = await child("nodeagent.pki", request, "csr")
     return msgspec.json.decode(reply, type=KeyReply).csr
 
 
 async def validity(certificate: Path) -> ValidityReply:
     """From when until when a certificate file (PEM) is valid."""
-    reply = await _child("validity", str(certificate).encode())
+    reply = await child("nodeagent.pki", str(certificate).encode(), "validity")
     return msgspec.json.decode(reply, type=ValidityReply)
 
 
-async def _child(verb: str, request: bytes) -> bytes:
+async def child(module: str, request: bytes, *words: str) -> bytes:
+    """Run a module as a child process: its answer to a request."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "nodeagent.pki",
-        verb,
+        module,
+        *words,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

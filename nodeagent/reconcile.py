@@ -58,6 +58,7 @@ class Reconciler:
         on_write: Callable[[], None],
         resolvers: Callable[[], tuple[tuple[str, int], ...]],
         host_netns: int,
+        identity: bool,
     ) -> None:
         self._writer = writer
         self._finder = finder
@@ -74,6 +75,7 @@ class Reconciler:
             proxy4=nodecontract.PROXY_ADDRESS4,
             proxy6=nodecontract.PROXY_ADDRESS6,
             proxy_port=nodecontract.PROXY_OUTBOUND_PORT,
+            identity=identity,
         )
         self._wake = asyncio.Event()
         prober.on_change = self._wake.set
@@ -115,6 +117,12 @@ class Reconciler:
         """The node proxy is ready for exactly these service ports; in force when this returns."""
         if services != self._facts.redirected:
             self._facts = replace(self._facts, redirected=services)
+            self._apply()
+
+    def identify(self, on: bool) -> None:
+        """Whether identities in SYNs are looked at from now on."""
+        if on != self._facts.identity:
+            self._facts = replace(self._facts, identity=on)
             self._apply()
 
     # -- the loop ---------------------------------------------------------------------------------

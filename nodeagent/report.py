@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from meshapi import __version__, nodecontract
 from meshapi.client import ApiClient
 from meshapi.errors import HopliteError
-from meshapi.resources import Ejection, Key, PolicyCut
+from meshapi.resources import Ejection, IdentityKey, Key, PolicyCut
 from meshapi.wire import NodeReport
 from nodeagent.reconcile import InForce
 
@@ -60,6 +60,7 @@ def report(
     features: Mapping[str, str],
     cut: Mapping[tuple[Key, str], int],
     ejections: tuple[Ejection, ...],
+    identity_keys: tuple[IdentityKey, ...] | None,
 ) -> NodeReport:
     """What the controller is told. ``cut`` counts connections ended. Pure."""
     return NodeReport(
@@ -83,4 +84,5 @@ def report(
             for (key, uid), number in sorted(cut.items())
         ),
         ejections=ejections,
+        identity_keys=identity_keys,
     )

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from controller.config import Network
 from meshapi.errors import Problem
-from meshapi.identity import WorkloadIdentity
+from meshapi.identity import WorkloadIdentity, claim
 from meshapi.resources import Workload, key_of
 
 K = TypeVar("K")
@@ -59,6 +59,7 @@ class Occupancy:
         self._addresses: _Holders[str] = {a: [] for w in asking for a in w.spec.addresses}
         self._cgroups: _Holders[tuple[str, str]] = {_place(w): [] for w in asking}
         self._ports: _Holders[_Port] = {p: [] for w in asking for p in _host_ports(w)}
+        self._nodes: _Holders[str] = {w.spec.node_name: [] for w in asking}
         for workload in workloads:
             for address in workload.spec.addresses:
                 if address in self._addresses:
@@ -69,6 +70,8 @@ class Occupancy:
             for port in _host_ports(workload) if self._ports else ():
                 if port in self._ports:
                     self._ports[port].append(workload)
+            if place[0] in self._nodes:
+                self._nodes[place[0]].append(workload)
 
     def problems(self, workload: Workload) -> list[Problem]:
         """Where ``workload`` takes what is another's."""
@@ -94,6 +97,16 @@ class Occupancy:
                     "every workload runs in a cgroup of its own",
                 )
             )
+        mine = _claim(workload)  # what other nodes are told of it in a SYN
+        other = _other(workload, [w for w in self._nodes[spec.node_name] if _claim(w) == mine])
+        if other:
+            found.append(
+                Problem(
+                    "$.metadata.name",
+                    f"on {spec.node_name} its name and {other}'s hash to one number",
+                    "rename it (one pair of names in four billion does that)",
+                )
+            )
         for i, port in enumerate(_host_ports(workload)):
             other = _other(workload, self._ports[port])
             if other:
@@ -115,6 +128,10 @@ def _host_ports(workload: Workload) -> list[_Port]:
     if workload.spec.network != "host":
         return []
     return [(workload.spec.node_name, p.port, p.protocol) for p in workload.spec.ports]
+
+
+def _claim(workload: Workload) -> int:
+    return claim(workload.metadata.namespace, workload.metadata.name)
 
 
 def _other(workload: Workload, holders: list[Workload]) -> str:

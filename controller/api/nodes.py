@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from aiohttp import WSMsgType, web
 
-from controller import access, readiness
+from controller import access, identitykeys, readiness
 from controller.access import Caller
 from controller.admission import Plan
 from controller.api.body import answer, parameters, read
@@ -22,7 +22,8 @@ from controller.ledger import Ledger
 from controller.pace import Pace
 from controller.pulse import Pulse
 from controller.reports import Reports
-from meshapi.errors import ForbiddenError, HopliteError
+from meshapi.errors import ForbiddenError, HopliteError, InvalidError
+from meshapi.resources import IdentityKey
 from meshapi.wire import BASE, CertificateRequest, NodeReport, Wire, WorkloadReport
 
 HEARTBEAT = 15.0  # seconds between websocket pings
@@ -59,6 +60,7 @@ class Nodes:
         self._issuer = issuer
         self._streams = streams
         self._pace = Pace(readiness.HEALTH_EVERY, readiness.HEALTH_BURST)
+        self._key_pace = Pace(identitykeys.KEYS_EVERY, identitykeys.KEYS_BURST)
 
     def routes(self) -> Iterator[Route]:
         at = f"{BASE}/meshnodes/{{node}}"
@@ -81,11 +83,16 @@ class Nodes:
         node = request.match_info["node"]
         report = await read(request, NodeReport)
         _check_component(caller_of(request), report.component)
+        wrong = list(identitykeys.problems(report.identity_keys or ()))
+        if wrong:
+            raise InvalidError("NodeReport", wrong)
         seen = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self._reports.put(node, report, time.monotonic(), seen):
             self._reported.beat()
         if report.component == "agent":
             await self._store(node, report.workloads)
+            if report.identity_keys is not None:
+                await self._store_keys(node, report.identity_keys)
         return answer(Accepted(self._ledger.state.revision))
 
     async def _store(self, node: str, reports: tuple[WorkloadReport, ...]) -> None:
@@ -94,6 +101,14 @@ class Nodes:
         if any(readiness.changes(state, node, steady)):
             await self._ledger.write(
                 lambda newest: Plan(writes=tuple(readiness.changes(newest, node, steady)))
+            )
+
+    async def _store_keys(self, node: str, keys: tuple[IdentityKey, ...]) -> None:
+        if any(identitykeys.changes(self._ledger.state, node, keys)) and self._key_pace.allows(
+            node, time.monotonic()
+        ):
+            await self._ledger.write(
+                lambda newest: Plan(writes=tuple(identitykeys.changes(newest, node, keys)))
             )
 
     async def _channel(self, request: web.Request) -> web.StreamResponse:

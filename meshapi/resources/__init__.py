@@ -14,6 +14,7 @@ from meshapi.resources.gateway import (
 from meshapi.resources.mesh import (
     ComponentStatus,
     Ejection,
+    IdentityKey,
     MeshNode,
     MeshNodeSpec,
     MeshNodeStatus,
@@ -53,6 +54,7 @@ __all__ = [
     "HTTPRouteRule",
     "HTTPRouteSpec",
     "IPBlock",
+    "IdentityKey",
     "IngressRule",
     "Key",
     "Kind",

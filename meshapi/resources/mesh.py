@@ -65,10 +65,25 @@ class Workload(SparsePart, frozen=True):
 
 
 class MeshNodeSpec(SparsePart, frozen=True):
-    """A node's addresses. ``proxy_addresses`` are the source addresses of its node proxy."""
+    """A node's addresses. ``proxy_addresses`` are the source addresses of its node proxy.
+
+    ``behind_nat``: others see its connections come from another address than it sends them from,
+    so identities in SYNs cannot be verified between it and anybody.
+    """
 
     addresses: tuple[str, ...] = ()
     proxy_addresses: tuple[str, ...] = ()
+    behind_nat: bool = msgspec.field(default=False, name="behindNAT")
+
+
+class IdentityKey(Part, frozen=True):
+    """One of a node's public keys for identities in SYNs: X25519, 32 bytes in base64.
+
+    ``epoch`` counts the node's keys from 1.
+    """
+
+    epoch: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    public_key: str
 
 
 class NodeProblem(SparsePart, frozen=True):
@@ -123,6 +138,10 @@ class ComponentStatus(SparsePart, frozen=True):
 
 
 class MeshNodeStatus(SparsePart, frozen=True):
+    """``identity_keys`` is stored, and only the node's own agent writes it: the first is in use,
+    the others are accepted. The rest is computed from reports.
+    """
+
     ready: bool = False
     applied_revision: int = 0
     kernel_version: str = ""
@@ -130,6 +149,7 @@ class MeshNodeStatus(SparsePart, frozen=True):
     agent: ComponentStatus | None = None
     l7proxy: ComponentStatus | None = None
     ejections: tuple[Ejection, ...] = ()
+    identity_keys: tuple[IdentityKey, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 

@@ -1,8 +1,8 @@
-"""Who is behind an address: the maps peers and listeners. Pure."""
+"""Who is behind an address, or a claim in a SYN: the maps peers, listeners, residents. Pure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from meshapi import identity
 from meshapi.resources import MeshNode, Workload
@@ -53,6 +53,29 @@ def listeners(sheet: Sheet, node: str) -> None:
         sheet.put("listeners", layout.ENDPOINT.pack(address_bytes(text), *end), value)
         if node == sheet.state.node:  # dialled on loopback, from the host's own network
             sheet.put("listeners", layout.ENDPOINT.pack(_LOOPBACK, *end), value)
+
+
+def residents(sheet: Sheet, node: str) -> None:
+    """Another node's workloads by what its SYNs may claim."""
+    if node == sheet.state.node:
+        return
+    workloads = [sheet.state.workloads[name] for name in sheet.state.index.on_node.get(node, ())]
+    claims = [identity.claim(*name_of(workload)) for workload in workloads]
+    twice = {claim for claim, count in Counter(claims).items() if count > 1}
+    for workload, claim in zip(workloads, claims, strict=True):
+        if claim in twice:  # the controller lets in no such pair
+            continue
+        classes = [sheet.number(sheet.ends.workload(workload, version)) for version in (4, 6)]
+        sheet.put(
+            "residents",
+            layout.RESIDENT_KEY.pack(node_number(node), claim),
+            layout.WORKLOAD.pack(
+                workload.status.identity,
+                *classes,
+                local_flags(sheet, workload, classes[0]),
+                claim,
+            ),
+        )
 
 
 def node_number(node: str) -> int:

@@ -288,6 +288,8 @@ class Compiler:
                 addresses.address(sheet, text)
             case ("listeners", node):
                 addresses.listeners(sheet, node)
+            case ("residents", node):
+                addresses.residents(sheet, node)
             case ("service", namespace, name):
                 services.service(sheet, (namespace, name))
             case ("local", namespace, name):

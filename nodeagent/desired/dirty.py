@@ -25,7 +25,7 @@ def everything(state: NodeState, facts: Facts) -> set[Unit]:
     addresses = {*index.virtual, *index.node_at, *index.proxy_at, *index.at_address}
     units: set[Unit] = {("address", a) for a in (*addresses, facts.proxy4, facts.proxy6) if a}
     units |= {("service", *name) for name in state.services}
-    units |= {("listeners", node) for node in index.on_node}
+    units |= {(kind, node) for node in index.on_node for kind in ("listeners", "residents")}
     units |= {("local", *name) for name in index.on_node.get(state.node, ())}
     return units | {NODE, BLOCKS, DOMAINS, RESOLVERS}
 
@@ -134,6 +134,8 @@ def _of_workload(state: NodeState, workload: Workload) -> Iterator[Unit]:
     node = workload.spec.node_name
     if node == state.node:
         yield ("local", *name_of(workload))
+    else:
+        yield ("residents", node)
     if workload.spec.network == "host":
         yield ("listeners", node)
     for address in state.addresses(workload):

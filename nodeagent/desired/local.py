@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshapi.identity import claim
 from nodeagent import layout
 from nodeagent.desired import limits
 from nodeagent.desired.addresses import local_flags
@@ -60,7 +61,7 @@ def workload(sheet: Sheet, name: Name) -> None:
     sheet.put(
         "workloads",
         cgroup[0].to_bytes(8, "little"),
-        layout.WORKLOAD.pack(found.status.identity, *classes, flags),
+        layout.WORKLOAD.pack(found.status.identity, *classes, flags, claim(*name)),
     )
 
 
@@ -80,11 +81,13 @@ def blocks(sheet: Sheet) -> None:
 
 
 def settings(facts: Facts, classes: tuple[int, int], *, redirects: bool, names: bool) -> Settings:
+    flags = redirects * layout.SETTINGS_L7 | names * layout.SETTINGS_NAMES
+    flags |= facts.identity * layout.SETTINGS_IDENTITY
     return Settings(
         proxy4=facts.proxy4,
         proxy6=facts.proxy6,
         proxy_port=facts.proxy_port,
-        flags=redirects * layout.SETTINGS_L7 | names * layout.SETTINGS_NAMES,
+        flags=flags,
         node_class4=classes[0],
         node_class6=classes[1],
         host_netns=facts.host_netns,

@@ -30,6 +30,7 @@ MAPS = (
     "listeners",
     "peers",
     "guards",
+    "residents",
     "workloads",
 )
 

@@ -8,7 +8,7 @@ from meshapi.resources import HTTPRoute, Service, ServicePort
 from meshapi.resources.traffic import affinity_seconds
 from nodeagent import layout
 from nodeagent.desired import limits, spread
-from nodeagent.desired.addresses import local_flags
+from nodeagent.desired.addresses import local_flags, node_number
 from nodeagent.desired.alias import alias_table
 from nodeagent.desired.numbers import number, number_of
 from nodeagent.desired.spread import Backend, Share
@@ -104,6 +104,7 @@ def _backend(sheet: Sheet, service_: int, share: Share) -> int:
         flags if share.weight else flags | int(End.RESTS),
         backend.workload.status.identity,
         class_,
+        node_number(backend.workload.spec.node_name),
     )
     sheet.put("backends", layout.BACKEND_KEY.pack(id_), value)
     return id_

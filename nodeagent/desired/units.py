@@ -16,7 +16,7 @@ from nodeagent.state import Name, NodeState
 
 PortName = tuple[str, str, int]  # namespace, service, port
 
-# ("address", text) · ("listeners", node) · ("local", namespace, name) ·
+# ("address", text) · ("listeners", node) · ("residents", node) · ("local", namespace, name) ·
 # ("service", namespace, name) · ("blocks",) · ("domains",) ·
 # ("resolvers",) · ("node",)
 Unit = tuple[str, ...]
@@ -30,7 +30,8 @@ NODE: Unit = ("node",)
 @dataclass(frozen=True)
 class Facts:
     """What the node itself knows: found cgroups (id and level), what the proxy is ready for, and
-    which ports of its own workloads fail their health check.
+    which ports of its own workloads fail their health check, and whether it looks at identities in
+    SYNs.
     """
 
     cgroups: dict[Name, tuple[int, int]] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Facts:
     proxy6: str = ""
     proxy_port: int = 0
     resolvers: tuple[tuple[str, int], ...] = ()  # whose DNS answers are believed: address, port
+    identity: bool = False
 
 
 @dataclass(frozen=True)

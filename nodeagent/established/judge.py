@@ -7,7 +7,7 @@ The same questions in the same order as bpf/connect.c (outbound_decide) and bpf/
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshapi.identity import WORLD
 from meshapi.verdict import Direction, Path, Reason, Verdict
@@ -52,6 +52,7 @@ class Judge:
             flow.protocol,
             flow.actual,
             flow.actual_port if outbound else flow.dialled_port,
+            claim_of(flow),
             (flow.dialled, flow.dialled_port) if flow.path == Path.PROXY else None,
         )
         found = self._known.get(question)
@@ -96,13 +97,30 @@ class Judge:
         destination = self._local(flow)
         if destination is None:
             return OPEN
-        source = self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=False)
+        proved = self._proved(flow)
+        source = proved or self._peer(flow.actual, flow.actual_port, flow.protocol, by_port=False)
         if not destination.flags & End.QUARANTINED:
             if source.flags & End.LOCAL_NODE:
                 return _NODE
             if source.flags & End.PROXY:
                 return _PROXY
-        return self._look_up(source, destination, flow.protocol, port_number(flow.dialled_port))
+        port = port_number(flow.dialled_port)
+        decision = self._look_up(source, destination, flow.protocol, port)
+        # A caller on this node has answered to its own address.
+        certain = proved is not None or source.flags & End.LOCAL
+        if decision.strict and decision.allows and not certain:
+            return replace(decision, verdict=Verdict.DENY, reason=Reason.IDENTITY_REQUIRED)
+        return decision
+
+    def _proved(self, flow: DatagramFlow) -> Party | None:
+        """Who the caller has proved to be; None if it has not, or is not there any more."""
+        claim = claim_of(flow)
+        peer = self._tables["peers"].get(flow.actual) if claim else None
+        if peer is None:
+            return None
+        key = layout.RESIDENT_KEY.pack(layout.PEER.unpack(peer)[3], claim)
+        raw = self._tables["residents"].get(key)
+        return None if raw is None else _workload(raw, flow.actual)
 
     def _look_up(self, source: Party, destination: Party, protocol: int, port: int) -> Decision:
         if not source.flags & End.EGRESS and not destination.flags & End.INGRESS:
@@ -144,7 +162,15 @@ def peer_of(
 def local_of(compiler: Compiler, cgroup: int, peer: bytes) -> Party | None:
     """The workload of a cgroup as it speaks with an address; None if it is not enrolled."""
     raw = compiler.tables["workloads"].get(cgroup.to_bytes(8, "little"))
-    if raw is None:
-        return None
-    identity, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+    return None if raw is None else _workload(raw, peer)
+
+
+def _workload(raw: bytes, peer: bytes) -> Party:
+    identity, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
     return Party(class4 if layout.is4(peer) else class6, flags, identity)
+
+
+def claim_of(flow: DatagramFlow) -> int:
+    """The claim that a caller has proved; 0: it is known by its address alone."""
+    inbound = flow.direction == Direction.INBOUND
+    return flow.claim if inbound and flow.flags & layout.FLOW_AUTHENTICATED else 0

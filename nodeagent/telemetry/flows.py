@@ -10,6 +10,7 @@ from typing import Literal
 from meshapi.flow import Flow, FlowEndpoint
 from meshapi.verdict import REASON_TEXT, Direction, Hook, Path, Reason, Verdict
 from nodeagent.layout import (
+    FLOW_AUTHENTICATED,
     PROTOCOL_NAMES,
     STATE_NAMES,
     DatagramFlow,
@@ -42,6 +43,8 @@ def from_event(event: Event, names: Names, clock_offset: int) -> Flow:
             address=service.address,
             port=service.port,
         )
+    elif event.flags & FLOW_AUTHENTICATED and not outbound:
+        theirs = names.caller(event.claim, event.source, event.remote, remote_port)
     else:
         theirs = names.remote(
             event.destination if outbound else event.source, event.remote, remote_port
@@ -65,6 +68,7 @@ def from_event(event: Event, names: Names, clock_offset: int) -> Flow:
         policy_kind=rule.kind if rule else "",
         rule=rule.text if rule else "",
         hook=Hook(event.hook).name.lower(),
+        authenticated=bool(event.flags & FLOW_AUTHENTICATED),
         bytes_sent=event.sent,
         bytes_received=event.received,
         duration_ms=event.duration / 1e6,
@@ -106,6 +110,8 @@ def idle_datagrams(cookie: int, flow: DatagramFlow, now: int) -> Event:
         hook=flow.hook,
         state=_STATE_CLOSED,
         cut=0,
+        flags=flow.flags,
+        claim=flow.claim,
     )
 
 

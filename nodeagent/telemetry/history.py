@@ -42,7 +42,7 @@ class _Block:
 class History:
     """Records are kept as the kernel wrote them, packed, and named when somebody asks.
 
-    Packing costs about a microsecond a record and takes 144 bytes to a third or less. The newest
+    Packing costs about a microsecond a record and takes 152 bytes to a third or less. The newest
     records are not packed yet.
     """
 

@@ -8,6 +8,7 @@ they stand for never changes, and all revisions share those tables.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from meshapi import identity
 from meshapi.flow import EndpointKind, FlowEndpoint, FlowService
@@ -26,6 +27,9 @@ _RESERVED_KIND: dict[int, EndpointKind] = {
     identity.NODE: "node",
     identity.PROXY: "proxy",
 }
+
+
+_claim = lru_cache(4096)(identity.claim)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,26 @@ class Names:
             spiffe_id=known.status.spiffe_id if known else "",
             address=text,
             port=port,
+        )
+
+    def caller(self, claim: int, number: int, address: bytes, port: int) -> FlowEndpoint:
+        """The other end, known by the claim that it has proved and not by its address."""
+        text = address_text(address)
+        for node in self._nodes(text):
+            for name in self.state.index.on_node.get(node, ()):
+                workload = self.state.workloads[name]
+                if _claim(*name) == claim and workload.status.identity == number:
+                    return _workload(workload, number, text, port)
+        return self.remote(number, address, port)
+
+    def _nodes(self, address: str) -> tuple[str, ...]:
+        """The nodes whose address it is, or on which the workload with it runs."""
+        index = self.state.index
+        pods = index.at_address.get(address, ())
+        return (
+            *index.node_at.get(address, ()),
+            *index.proxy_at.get(address, ()),
+            *(self.state.workloads[name].spec.node_name for name in pods),
         )
 
     def _at(self, address: str, port: int) -> Workload | None:

@@ -331,7 +331,10 @@ def test_datagrams_are_counted_on_both_nodes(lab: api.Lab) -> None:
 def test_a_host_network_workload_is_known_by_its_cgroup(lab: api.Lab) -> None:
     own = lab.workload("node2/shop/echo").addresses[0]
     assert dial(lab, HOST_CLIENT, own, TCP)["answers"] == {"two": 1}
-    eventually(lambda: bool(flows(lab, source="shop/host-client", destination="shop/echo-node2")))
-    found = flows(lab, source="shop/host-client", destination="shop/echo-node2", last=1)[0]
-    assert found.source.spiffe_id.endswith("/ns/shop/sa/host")
-    assert found.direction == "outbound"
+
+    def outbound() -> list[Flow]:
+        ends = {"source": "shop/host-client", "destination": "shop/echo-node2"}
+        return flows(lab, **ends, direction="outbound")
+
+    eventually(lambda: bool(outbound()))
+    assert outbound()[-1].source.spiffe_id.endswith("/ns/shop/sa/host")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import msgspec
 import pytest
 
 from meshapi.client import ApiClient, server_tls
 from meshapi.errors import ForbiddenError, HopliteError, InvalidError, UnauthorizedError
-from meshapi.resources import Key, MeshNode, MeshNodeSpec, Workload, by_word
+from meshapi.resources import IdentityKey, Key, MeshNode, MeshNodeSpec, Workload, by_word
 from meshapi.watch import FeedReducer, Snapshot
 from meshapi.wire import (
     JOIN_PATH,
@@ -262,6 +263,39 @@ def test_reports_become_status(controller, make):
             await n1.report(applied.revision + 1, workloads=("shop/web",))
             web = await admin.get(by_word("workload"), "shop", "web")
             assert web.metadata.resource_version == version
+
+    asyncio.run(scenario())
+
+
+def test_a_nodes_identity_keys_reach_the_other_nodes_and_admins_cannot_write_them(controller, make):
+    one = IdentityKey(epoch=1, public_key=base64.b64encode(b"1" * 32).decode())
+    two = IdentityKey(epoch=2, public_key=base64.b64encode(b"2" * 32).decode())
+
+    async def scenario():
+        n1, n2 = await controller.node("n1"), await controller.node("n2")
+        async with controller.admin() as admin, n2.feed() as lines:
+            applied = await admin.apply([make.namespace(), make.workload("web", "n2", "10.0.0.1")])
+            reducer = FeedReducer()
+            await until(lines, reducer, applied.revision)
+            await n1.report(applied.revision, identity_keys=(one,))
+            snapshot = await until(lines, reducer, applied.revision + 1)
+            assert snapshot.objects[Key("MeshNode", "", "n1")].status.identity_keys == (one,)
+            node = await admin.get(by_word("node"), "", "n1")
+            assert node.status.identity_keys == (one,)
+            forged = msgspec.structs.replace(node.status, identity_keys=(two,))
+            await admin.replace(msgspec.structs.replace(node, status=forged))
+            node = await admin.get(by_word("node"), "", "n1")
+            assert node.status.identity_keys == (one,)
+            await n1.report(applied.revision)  # says nothing about its keys
+            node = await admin.get(by_word("node"), "", "n1")
+            assert node.status.identity_keys == (one,)
+            with pytest.raises(InvalidError, match=r"identityKeys\[0\].publicKey"):
+                await n1.report(
+                    applied.revision, identity_keys=(IdentityKey(epoch=3, public_key="x"),)
+                )
+            await n1.report(applied.revision, identity_keys=())
+            node = await admin.get(by_word("node"), "", "n1")
+            assert node.status.identity_keys == ()
 
     asyncio.run(scenario())
 

@@ -8,6 +8,7 @@ from meshapi.identity import (
     LAST,
     RESERVED_NAMES,
     WorkloadIdentity,
+    claim,
     component_uri,
     parse_component_uri,
     parse_workload_uri,
@@ -53,3 +54,8 @@ def test_anything_else_is_refused(uri):
 def test_reserved_numbers_lie_below_the_first():
     assert max(RESERVED_NAMES) < FIRST
     assert LAST < 1 << 28
+
+
+def test_a_claim_is_taken_from_the_whole_name():
+    assert 0 < claim("shop", "web") < 1 << 32
+    assert len({claim("shop", "web"), claim("sho", "pweb"), claim("shop", "web-1")}) == 3

@@ -16,7 +16,7 @@ from meshapi.resources import key_of
 from meshapi.verdict import REASON_TEXT, Direction, Hook, Path, Reason, Verdict
 from meshapi.watch import Snapshot
 from nodeagent.desired.services import service_number as number_of
-from nodeagent.layout import EVENT, Event, address_bytes, port_bytes
+from nodeagent.layout import EVENT, FLOW_AUTHENTICATED, Event, address_bytes, port_bytes
 from nodeagent.policy.decisions import Rule
 from nodeagent.state import build as build_state
 from nodeagent.telemetry.flows import from_event
@@ -98,6 +98,8 @@ def event(**changes: object) -> Event:
         hook=Hook.CONNECT,
         state=1,
         cut=0,
+        flags=0,
+        claim=0,
     )
     return base._replace(**changes)
 
@@ -319,3 +321,34 @@ def test_a_query_that_makes_no_sense_is_refused(parameters: dict[str, str], comp
 def test_the_manifests_above_are_valid() -> None:
     for manifest in parse(MESH, "mesh"):
         assert decode(manifest.document.value) == manifest.resource
+
+
+def test_a_proven_claim_names_the_caller_whatever_its_address_says(names: Names) -> None:
+    """From its node's own address, which others share, and from one that was somebody else's."""
+    inbound = {
+        "direction": Direction.INBOUND,
+        "source": 257,
+        "destination": 256,
+        "flags": FLOW_AUTHENTICATED,
+        "claim": identity.claim("shop", "cache-0"),
+    }
+    shared = flow(names, remote=address_bytes("172.30.0.12"), **inbound)
+    assert (shared.source.name, shared.source.node) == ("cache-0", "n2")
+    assert (shared.source.address, shared.authenticated) == ("172.30.0.12", True)
+    by_address = flow(names, remote=address_bytes("172.30.0.12"), **{**inbound, "flags": 0})
+    assert by_address.source.name != "cache-0"
+    assert not by_address.authenticated
+
+
+def test_a_claim_of_somebody_who_is_not_there_any_more_falls_back_to_the_address(
+    names: Names,
+) -> None:
+    found = flow(
+        names,
+        direction=Direction.INBOUND,
+        source=257,
+        remote=address_bytes("10.244.2.1"),
+        flags=FLOW_AUTHENTICATED,
+        claim=identity.claim("shop", "gone"),
+    )
+    assert (found.source.name, found.authenticated) == ("cache-0", True)

@@ -56,6 +56,8 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         (GOOD + "dnsUpstreams: [resolv.conf]\n", ["$.dnsUpstreams[0]", "not an IP address"]),
         (GOOD + "dnsUpstreams: ['192.0.2.1:0']\n", ["$.dnsUpstreams[0]", "192.0.2.1:53"]),
         (GOOD + "dnsUpstreams: [169.254.77.1]\n", ["$.dnsUpstreams[0]", "is this agent itself"]),
+        (GOOD + "identityKeySeconds: 7\n", ["$.identityKeySeconds", "too short", "at least 8"]),
+        (GOOD + "behindNAT: perhaps\n", ["agent.yaml:4", "$.behindNAT"]),
         ("- a list\n", ["not a mapping"]),
         ("a: [1\n", ["agent.yaml:", "not YAML"]),
     ],

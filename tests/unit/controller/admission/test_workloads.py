@@ -75,3 +75,11 @@ def test_two_of_the_same_request_are_told_apart_by_name(make):
 def test_a_workload_may_take_over_what_another_gives_up_in_the_same_apply(make):
     state = make.state(make.workload("a", "n1", "10.0.0.1"))
     make.plan(state, make.workload("a", "n1", "10.0.0.2"), make.workload("b", "n1", "10.0.0.1"))
+
+
+def test_two_workloads_of_a_node_whose_names_hash_to_one_number_are_refused(make, monkeypatch):
+    monkeypatch.setattr("controller.admission.workloads.claim", lambda namespace, name: 7)
+    state = make.state(make.workload("a", "n1", "10.0.0.1"))
+    words = refused(make, state, make.workload("b", "n1", "10.0.0.2"))
+    assert "$.metadata.name: on n1 its name and Workload shop/a's hash to one number" in words
+    make.plan(state, make.workload("b", "n2", "10.0.0.2"), make.workload("a", "n1", "10.0.0.1"))

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from hypothesis import Phase, settings
 
+from meshapi.identity import claim
 from meshapi.resources import Key, MeshNode, Resource, Service, Workload
 from meshapi.verdict import Reason, Verdict
 from meshapi.wire import MeshSettings
@@ -42,13 +43,17 @@ def tries(usual: int) -> settings:
 
 
 class Ask(NamedTuple):
-    """A workload of n1 connects to an address, or accepts from it; or n1's own process connects."""
+    """A workload of n1 connects to an address, or accepts from it; or n1's own process connects.
+
+    ``claimed`` is the workload that a SYN says to come from; its tag is good.
+    """
 
     hook: Literal["connect", "accept", "unenrolled"]
     workload: tuple[str, str]
     address: str
     protocol: Protocol
     port: int
+    claimed: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,23 @@ class Case:
                 ):  # a pod that talks to itself is not asked
                     yield from (Ask("connect", own, address, *end) for end in some(4))
                     yield from (Ask("accept", own, address, *end) for end in some(2))
+            yield from self._claims(own, others, drawn)
         for address in others:
             for protocol, port in some(1):
                 if protocol != "OTHER":
                     yield Ask("unenrolled", ("", ""), address, protocol, port)
+
+    def _claims(
+        self, own: tuple[str, str], addresses: list[str], drawn: random.Random
+    ) -> Iterator[Ask]:
+        """SYNs that say who calls: from an address of its own, of its node, of anybody."""
+        for caller in self.world.every(Workload):
+            node = self.objects.get(Key("MeshNode", "", caller.spec.node_name))
+            likely = [*caller.spec.addresses, *(node.spec.addresses if node else ())]  # type: ignore[attr-defined]
+            for among in (likely, addresses):
+                if among:
+                    address, port = drawn.choice(among), drawn.choice(PORTS)
+                    yield Ask("accept", own, address, "TCP", port, reference.name(caller))
 
     def _addresses(self) -> tuple[list[str], list[str]]:
         """Those of services, and all others."""
@@ -123,11 +141,12 @@ def reference_answer(case: Case, ask: Ask) -> list[reference.Outcome]:
     world = case.world
     if ask.hook == "unenrolled":
         node = next(n for n in world.every(MeshNode) if n.metadata.name == "n1")
-        return [reference.connect_unenrolled(world, node, *ask[2:])]
+        return [reference.connect_unenrolled(world, node, *ask[2:5])]
     own = next(w for w in case.own if reference.name(w) == ask.workload)
     address, protocol, port = ask.address, ask.protocol, ask.port
     if ask.hook == "accept":
-        return [reference.accept(world, own, address, protocol, port)]
+        callers = (w for w in world.every(Workload) if reference.name(w) == ask.claimed)
+        return [reference.accept(world, own, address, protocol, port, next(callers, None))]
     return reference.connect(world, case.facts.redirected, own, address, protocol, port)
 
 
@@ -144,7 +163,8 @@ def kernel_answer(kernel: Kernel, classes: tuple[int, int], ask: Ask) -> set[Out
         found = kernel.connect(cgroup, ask.address, ask.port, ask.protocol)
         assert found is not None
         return found
-    accepted = kernel.accept(cgroup, ask.address, ask.port, ask.protocol)
+    number = claim(*ask.claimed) if ask.claimed else 0
+    accepted = kernel.accept(cgroup, ask.address, ask.port, ask.protocol, number)
     assert accepted is not None
     return {accepted}
 

@@ -29,6 +29,8 @@ class Outcome:
 SCTP = 132  # stands for the protocols that have no ports here
 
 REFUSED_NO_BACKEND = Outcome(Verdict.DENY, Reason.NO_BACKEND)
+FORGED = Outcome(Verdict.DENY, Reason.IDENTITY_FORGED)
+IDENTITY_REQUIRED = Outcome(Verdict.DENY, Reason.IDENTITY_REQUIRED)
 PENDING = Outcome(Verdict.DENY, Reason.POLICY_PENDING)
 OPEN = Outcome(Verdict.ALLOW, Reason.NO_POLICY)
 
@@ -51,7 +53,7 @@ class Kernel:
         raw = self.tables["workloads"].get(cgroup.to_bytes(8, "little"))
         if raw is None:
             return None
-        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+        _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         source = (class4 if ipaddress.ip_address(address).version == 4 else class6, End(flags))
         number = protocol_number(protocol)
         key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), number)
@@ -66,26 +68,50 @@ class Kernel:
         keys = (layout.SLOT_KEY.pack(found.id, found.epoch, i) for i in range(found.slots))
         return {outcome for key in keys for outcome in self._slot(source, key, number)}
 
-    def accept(self, cgroup: int, remote: str, port: int, protocol: str = "TCP") -> Outcome | None:
-        """What becomes of a SYN or datagram from ``remote``; None: not captured."""
+    def accept(
+        self, cgroup: int, remote: str, port: int, protocol: str = "TCP", claim: int = 0
+    ) -> Outcome | None:
+        """What becomes of a SYN or datagram from ``remote``; None: not captured.
+
+        ``claim`` is what a SYN says of its caller, under a tag that is good.
+        """
         raw = self.tables["workloads"].get(cgroup.to_bytes(8, "little"))
         if raw is None:
             return None
-        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+        _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         destination = class4 if ipaddress.ip_address(remote).version == 4 else class6
         number = protocol_number(protocol)
         source, source_flags = self._peer(remote, port, number, by_port=False)
+        if claim:
+            resident = self._resident(remote, claim)
+            if resident is None:
+                return FORGED
+            source, source_flags = resident
         if not End(flags) & End.QUARANTINED:
             if source_flags & End.LOCAL_NODE:
                 return Outcome(Verdict.ALLOW, Reason.LOCAL_NODE)
             if source_flags & End.PROXY:
                 return Outcome(Verdict.ALLOW, Reason.NODE_PROXY)
-        return self.look_up(
+        found = self.look_up(
             (source, bool(source_flags & End.EGRESS)),
             (destination, bool(flags & End.INGRESS)),
             number,
             port,
         )
+        if found.strict and found.verdict is not Verdict.DENY and not claim:
+            return IDENTITY_REQUIRED
+        return found
+
+    def _resident(self, remote: str, claim: int) -> tuple[int, End] | None:
+        peer = self.tables["peers"].get(address_bytes(remote))
+        if peer is None:
+            return None
+        key = layout.RESIDENT_KEY.pack(layout.PEER.unpack(peer)[3], claim)
+        raw = self.tables["residents"].get(key)
+        if raw is None:
+            return None
+        _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
+        return class4 if ipaddress.ip_address(remote).version == 4 else class6, End(flags)
 
     def connect_unenrolled(
         self, classes: tuple[int, int], address: str, port: int, protocol: str = "TCP"
@@ -112,7 +138,7 @@ class Kernel:
             if raw is None:
                 outcomes.add(REFUSED_NO_BACKEND)
                 continue
-            to, to_port, to_flags, _, to_class = layout.BACKEND.unpack(raw)
+            to, to_port, to_flags, _, to_class, _ = layout.BACKEND.unpack(raw)
             port = layout.port_number(to_port)
             name = f"{layout.address_text(to)}:{port}"
             outcomes.add(self._outbound(source, (to_class, End(to_flags)), protocol, port, name))

@@ -45,7 +45,8 @@ def check(follower: Follower, case: Case, seed: int) -> None:
         named = {told(o, follower.compiler.rules) for o in got if o.rule and refuses(o)}
         assert named <= {r for o in expected for r in refusing_rules(o)}, (ask, named, expected)
         for outcome in expected:
-            event(f"{ask.hook} {outcome.verdict.name}{' strict' if outcome.strict else ''}")
+            hook = f"{ask.hook}{' claimed' if ask.claimed else ''}"
+            event(f"{hook} {outcome.verdict.name}{' strict' if outcome.strict else ''}")
 
 
 @tries(200)

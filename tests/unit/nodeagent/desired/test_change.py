@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshapi.codec import decode
+from meshapi.identity import claim
 from meshapi.resources import Key, Resource, key_of
 from meshapi.verdict import Reason, Verdict
 from meshapi.watch import Snapshot
@@ -168,6 +169,8 @@ def answers(kernel: Kernel) -> Answers:
         for address in (*ADDRESSES, "192.0.2.1"):
             arrived = kernel.accept(cgroup, address, 80)
             found[cgroup, f"from {address}", 80] = {arrived} if arrived else set()
+        claimed = kernel.accept(cgroup, ADDRESSES[2], 80, claim=claim("shop", "w2"))
+        found[cgroup, "from w2 by its claim", 80] = {claimed} if claimed else set()
     return found
 
 

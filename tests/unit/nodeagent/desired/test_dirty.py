@@ -67,6 +67,7 @@ def test_labels_bring_a_workload_into_a_service_and_out_of_it() -> None:
 def test_a_host_network_workload_is_part_of_its_nodes_addresses_and_ports() -> None:
     assert stale(without=(HOST,)) == {
         ("listeners", "n2"),
+        ("residents", "n2"),
         ("address", "172.30.0.2"),
         ("service", "shop", "host"),
     }
@@ -82,7 +83,8 @@ def test_a_namespaces_labels_are_those_of_all_its_workloads() -> None:
 
 def test_a_node_is_part_of_what_is_at_its_addresses() -> None:
     units = stale(node("n2", "172.30.0.9"))
-    assert {("address", "172.30.0.2"), ("address", "172.30.0.9"), ("listeners", "n2")} <= units
+    assert {("address", "172.30.0.2"), ("address", "172.30.0.9")} <= units
+    assert {("listeners", "n2"), ("residents", "n2")} <= units
     assert "host" in services(units)
     assert NODE not in units
     assert NODE in stale(node("n1", "172.30.0.1", labels={"zone": "a"}))

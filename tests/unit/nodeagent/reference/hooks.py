@@ -69,9 +69,45 @@ def connect(
 
 
 def accept(
+    world: World,
+    destination: Workload,
+    remote: str,
+    protocol: Protocol,
+    port: int,
+    claimed: Workload | None = None,
+) -> Outcome:
+    """What becomes of a SYN or datagram for a workload on its own node.
+
+    ``claimed`` is who a SYN says to come from, under the keys of the node whose address that is.
+    Nobody else has vouched for the caller.
+    """
+    if claimed is not None:
+        there = claimed.spec.node_name
+        if there == destination.spec.node_name or nodes_of(world, remote) != {there}:
+            return REFUSED
+        caller, called = (
+            workload_end(world, w, version_of(remote)) for w in (claimed, destination)
+        )
+        return _all_of([(caller, called, port)], protocol, world)
+    found = _accept_by_address(world, destination, remote, protocol, port)
+    return REFUSED if found.strict else found
+
+
+def nodes_of(world: World, address: str) -> set[str]:
+    """Whose address it is, or on which node the workloads run that have it."""
+    owners = {
+        n.metadata.name
+        for n in world.every(MeshNode)
+        if address in (*n.spec.addresses, *n.spec.proxy_addresses)
+    }
+    return owners or {
+        w.spec.node_name for w in world.every(Workload) if address in w.spec.addresses
+    }
+
+
+def _accept_by_address(
     world: World, destination: Workload, remote: str, protocol: Protocol, port: int
 ) -> Outcome:
-    """What becomes of a SYN or datagram for a workload on its own node."""
     quarantined = bool(world.quarantines_of(destination))
     proxies = {a for n in world.every(MeshNode) for a in n.spec.proxy_addresses}
     own = is_own(world, destination.spec.node_name, remote)
