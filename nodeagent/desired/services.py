@@ -112,8 +112,8 @@ def _backend(sheet: Sheet, service_: int, share: Share) -> int:
 
 def resting(entry: bytes) -> bytes:
     """The entry of a backend that gets nothing new any more."""
-    address, port, flags, identity, class_ = layout.BACKEND.unpack(entry)
-    return layout.BACKEND.pack(address, port, flags | int(End.RESTS), identity, class_)
+    address, port, flags, *others = layout.BACKEND.unpack(entry)
+    return layout.BACKEND.pack(address, port, flags | int(End.RESTS), *others)
 
 
 def _behind(sheet: Sheet, owner: Service, port: ServicePort) -> Shared:

@@ -53,6 +53,7 @@ def inbound(address: str, **changes: object) -> DatagramFlow:
         hook=Hook.INGRESS,
         cut=0,
         flags=0,
+        limit=0,
     )
     return flow._replace(**changes)
 
