@@ -81,6 +81,7 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 		policy_outbound(from, peer.class, peer.flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
 	}
+	outbound_blocked(cfg, from, &to->address, &decision);
 	flow->actual = to->address;
 	flow->actual_port = to->port;
 	flow->rule = decision.rule;

@@ -69,6 +69,7 @@ static __always_inline int exchange_check(const struct settings *cfg,
 
 	if (known->epoch != cfg->policy_epoch) {
 		exchange_decide(workload, known, &decision);
+		outbound_blocked(cfg, workload, &known->actual, &decision);
 		known->epoch = cfg->policy_epoch;
 		if (!verdict_lets_through(decision.verdict)) {
 			if (open) {

@@ -171,6 +171,7 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 	struct peer from = {};
 
 	inbound_decide(to, packet, &from, &decision);
+	decision_blocked(cfg, &packet->remote, &decision);
 	if (!verdict_lets_through(decision.verdict)) {
 		struct flow flow = {};
 
@@ -219,6 +220,7 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 		return 0;
 	}
 	inbound_decide(to, packet, &from, &decision);
+	decision_blocked(cfg, &packet->remote, &decision);
 	inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
 	if (!verdict_lets_through(decision.verdict))
 		return inbound_refuse(&flow, packet, cookie);

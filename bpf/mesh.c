@@ -15,6 +15,7 @@
 #include "capture.h"	/* whose socket, and who is at the other end */
 #include "service.h"	/* service -> backend */
 #include "policy.h"	/* verdict */
+#include "blocklist.h"	/* addresses that nobody talks to */
 #include "flow.h"	/* aggregate and events */
 #include "exchange.h"	/* UDP: a socket and one peer */
 
@@ -24,3 +25,9 @@
 #include "ingress.c"	/* mesh_ingress, mesh_egress */
 #include "sockops.c"	/* mesh_sockops, mesh_release */
 #include "proxy.c"	/* proxy_sockops, proxy_getsockopt, proxy_getpeername4/6 */
+
+#include "bind.c"	/* mesh_bind4, mesh_bind6 */
+#include "frame.h"	/* a packet at an interface */
+#include "crossing.h"	/* whose packet it is there, and what policy says */
+#include "veth.c"	/* veth_from_pod, veth_to_pod */
+#include "uplink.c"	/* uplink_ingress, uplink_egress */

@@ -27,6 +27,10 @@ DEFAULT_SIZES: dict[str, int] = {
     "refused": 4096,
     "pairs": 32768,
     "events": 1048576,
+    "interfaces": 8192,
+    "blocked": 16384,
+    "crossings": 16384,
+    "fragments": 1024,
 }
 
 

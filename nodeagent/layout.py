@@ -28,15 +28,28 @@ class End(IntFlag):
     VIP = 64
     LOCAL = 128
     QUARANTINED = 256
+    BLOCKED = 65536
 
 
 SETTINGS_L7 = 1
+SETTINGS_QUARANTINE, SETTINGS_BLOCKED = 256, 512
 SERVICE_LB = 0
 SERVICE_REDIRECT = 1
 STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
 LOSSES = ("event", "pair", "flow", "origin")
 PROTOCOLS = {"TCP": 6, "UDP": 17}
-PROTOCOL_NAMES = {6: "TCP", 17: "UDP"}
+PROTOCOL_NAMES = {
+    1: "ICMP",
+    2: "IGMP",
+    6: "TCP",
+    17: "UDP",
+    47: "GRE",
+    50: "ESP",
+    51: "AH",
+    58: "ICMPv6",
+    132: "SCTP",
+    255: "not IP",
+}
 PORT_RULES_OTHER = 0  # stands for every other protocol
 CLASS_ANY = 0xFFFFFFFF
 DECISION_STRICT = 1
@@ -62,6 +75,11 @@ FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBB4x")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
+INTERFACE_KEY = struct.Struct("=I16s")
+INTERFACE = struct.Struct("=QIIIiB7x")
+TUPLE = struct.Struct("=16s16s2s2sB3x")
+CROSSING = struct.Struct("=IBB2x")
+FRAGMENT_KEY = struct.Struct("=16s16sIB3x")
 EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
@@ -200,6 +218,14 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
         "key": (PORT_RULE_KEY, ("bits", "list", "protocol", "port")),
         "value": (DECISION, _DECISION_FIELDS),
     },
+    "interfaces": {
+        "key": (INTERFACE_KEY, ("index", "address")),
+        "value": (INTERFACE, ("cgroup", "identity", "class", "flags", "netns", "level")),
+    },
+    "blocked": {
+        "key": (BLOCK_KEY, ("bits", "address")),
+        "value": (struct.Struct("=I"), ("rule",)),
+    },
     "pairs": {
         "key": (PAIR, Pair._fields),
         "value": (COUNTERS, Counters._fields),
@@ -306,4 +332,9 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("pairs", "hash", PAIR.size, COUNTERS.size, sizes["pairs"]),
         MapSpec("losses", "percpu_array", 4, 8, len(LOSSES)),
         MapSpec("events", "ringbuf", 0, 0, sizes["events"]),
+        MapSpec("interfaces", "hash", INTERFACE_KEY.size, INTERFACE.size, sizes["interfaces"]),
+        MapSpec("blocked", "lpm_trie", BLOCK_KEY.size, 4, sizes["blocked"]),
+        MapSpec("crossings", "lru_hash", TUPLE.size, CROSSING.size, sizes["crossings"]),
+        MapSpec("fragments", "lru_hash", FRAGMENT_KEY.size, 8, sizes["fragments"]),
+        MapSpec("receivers", "sk_storage", 4, 8, 0),
     )

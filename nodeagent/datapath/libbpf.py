@@ -32,7 +32,16 @@ ATTACH = {
     "cgroup_inet4_getpeername": 29,
     "cgroup_inet6_getpeername": 30,
     "cgroup_inet_sock_release": 34,
+    "cgroup_inet4_post_bind": 12,
+    "cgroup_inet6_post_bind": 13,
+    "tcx_ingress": 46,
+    "tcx_egress": 47,
 }
+
+
+def expected_attach(attach: str) -> int:
+    """What the kernel wants to know when a program is loaded that will be attached there."""
+    return 0 if attach.startswith("tcx") else ATTACH[attach]  # packet classifiers fit both ways
 
 
 class KernelError(HopliteError):

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from meshapi.resources import Namespace, Quarantine
+from meshapi.resources import BlockList, Namespace, Quarantine
 from nodeagent.desired import addresses, dirty, local, services
 from nodeagent.desired.encode import Encoder
 from nodeagent.desired.ends import Ends
@@ -31,9 +31,13 @@ from nodeagent.layout import (
     POLICY_KEY,
     SERVICE,
     SERVICE_REDIRECT,
+    SETTINGS_BLOCKED,
+    SETTINGS_L7,
+    SETTINGS_QUARANTINE,
     End,
     address_text,
 )
+from nodeagent.policy.blocklists import Blocked
 from nodeagent.policy.blocks import Blocks
 from nodeagent.policy.decisions import Answer, Decision, Protocol, Rule, at
 from nodeagent.policy.matrix import Matrix, Pair
@@ -91,6 +95,7 @@ class Compiler:
         self._uses: Counter[Answer] = Counter()
         self._node_classes = (WORLD_NUMBER, WORLD_NUMBER)
         self._redirects = 0
+        self._blocked = Blocked()
         self._delta = Delta()
 
     # -- what is asked of it -----------------------------------------------------------------------
@@ -107,7 +112,14 @@ class Compiler:
 
     @property
     def settings(self) -> Settings:
-        return local.settings(self.facts, self._node_classes, redirects=self._redirects > 0)
+        flags = SETTINGS_L7 if self._redirects else 0
+        flags |= SETTINGS_QUARANTINE if self.state.quarantines else 0
+        flags |= SETTINGS_BLOCKED if self._blocked else 0
+        return local.settings(self.facts, self._node_classes, flags)
+
+    def blocked(self, address: bytes) -> Rule | None:
+        """The rule of a block list that an address is under."""
+        return self._blocked.rule(address)
 
     def rule_number(self, rule: Rule) -> int:
         """The number by which the kernel knows a rule."""
@@ -140,6 +152,8 @@ class Compiler:
             flipped = self._matrix.set_policies(together.chains, affected)
             deltas.append(self._finish(self._users(flipped)))
         before, self.state, self._ends.state = self.state, state, state
+        if first or any(True for _ in changes.of(BlockList)):
+            self._blocked = Blocked(state.block_lists.values())
         stale = dirty.by_facts(self.facts, facts)
         self.facts = facts
         if first or state.mesh != before.mesh:
@@ -212,7 +226,7 @@ class Compiler:
 
     def _compute(self, unit: Unit) -> set[int]:
         """Make a unit's entries what it wants now; the classes that it does not need any more."""
-        sheet = Sheet(self.state, self.facts, self._ends, self._number, self._closed)
+        sheet = Sheet(self.state, self.facts, self._ends, self._number, self._closed, self._blocked)
         self._fill(sheet, unit)
         keys, classes = self._units.get(unit, _NOTHING)
         entries = sheet.entries
@@ -246,6 +260,8 @@ class Compiler:
                 local.workload(sheet, (namespace, name))
             case ("blocks",):
                 local.blocks(sheet)
+            case ("blocked",):
+                local.blocked(sheet, self.rule_number)
             case ("domains",):
                 local.domains(sheet, mentioned_domains(self.state.policies.values()))
             case ("node",):

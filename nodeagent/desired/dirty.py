@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from meshapi.resources import (
+    BlockList,
     HTTPRoute,
     MeshNode,
     Namespace,
@@ -13,7 +14,7 @@ from meshapi.resources import (
     TrafficPolicy,
     Workload,
 )
-from nodeagent.desired.units import BLOCKS, DOMAINS, NODE, Facts, Unit
+from nodeagent.desired.units import BLOCKED, BLOCKS, DOMAINS, NODE, Facts, Unit
 from nodeagent.state import Changes, Name, NodeState, name_of
 
 
@@ -25,7 +26,7 @@ def everything(state: NodeState, facts: Facts) -> set[Unit]:
     units |= {("service", *name) for name in state.services}
     units |= {("listeners", node) for node in index.on_node}
     units |= {("local", *name) for name in index.on_node.get(state.node, ())}
-    return units | {NODE, BLOCKS, DOMAINS}
+    return units | {NODE, BLOCKS, DOMAINS, BLOCKED}
 
 
 def touched_workloads(state: NodeState, changes: Changes) -> set[Name]:
@@ -64,6 +65,8 @@ def units(
         found |= set(_of_node(after, node))
     for service in changes.of(Service):
         found |= {("address", address) for address in service.spec.addresses}
+    if any(True for _ in changes.of(BlockList)):  # what is blocked may be one of ours
+        found |= {BLOCKED} | {("local", *name) for name in after.index.on_node.get(after.node, ())}
     for state in (before, after):
         services |= {parent for name in services for parent in _routing_to(state, name)}
     return found | {("service", *name) for name in services}
@@ -73,8 +76,12 @@ def by_facts(before: Facts, after: Facts) -> set[Unit]:
     """The units that what the node itself knows is part of."""
     names = {
         name
-        for name in {*before.cgroups, *after.cgroups}
-        if before.cgroups.get(name) != after.cgroups.get(name)
+        for old, new in (
+            (before.cgroups, after.cgroups),
+            (before.interfaces, after.interfaces),
+        )
+        for name in {*old, *new}
+        if old.get(name) != new.get(name)
     }
     found: set[Unit] = {("local", *name) for name in names}
     found |= {("service", port[0], port[1]) for port in before.redirected ^ after.redirected}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ipaddress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from meshapi.resources import Workload
 from nodeagent import layout
 from nodeagent.desired.addresses import local_flags
 from nodeagent.desired.units import FROM_HERE, HERE, Facts, Sheet
-from nodeagent.layout import End, address_bytes, port_bytes
+from nodeagent.layout import End, address_bytes, port_bytes, version_of
+from nodeagent.policy.decisions import Rule
 from nodeagent.policy.members import WORLD, Member
-from nodeagent.state import Name
+from nodeagent.state import Name, name_of
+
+_ALL4 = ipaddress.IPv4Network("0.0.0.0/0")
+_UNSPECIFIED = ((4, "0.0.0.0"), (6, "::"))  # stand for whoever is behind an interface
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,33 @@ def workload(sheet: Sheet, name: Name) -> None:
     flags = local_flags(sheet, found, classes[0]) & ~int(End.LOCAL)
     if found.spec.network == "host":
         flags |= End.HOST
+    elif any(sheet.blocked.rule(address_bytes(a)) for a in found.spec.addresses):
+        flags |= End.BLOCKED
     sheet.put(
         "workloads",
         cgroup[0].to_bytes(8, "little"),
         layout.WORKLOAD.pack(found.status.identity, *classes, flags),
     )
+    if found.spec.network == "pod":
+        _interfaces(sheet, found, cgroup)
+
+
+def _interfaces(sheet: Sheet, found: Workload, cgroup: tuple[int, int]) -> None:
+    """Who is behind the host's ends of a workload's interfaces, and with which addresses."""
+    for index, netns in sheet.facts.interfaces.get(name_of(found), ()):
+        ends = [(version_of(address), address) for address in found.spec.addresses]
+        for version, address in (*ends, *_UNSPECIFIED):
+            number = sheet.number(sheet.ends.workload(found, version), HERE)
+            flags = local_flags(sheet, found, number) & ~int(End.LOCAL)
+            if sheet.blocked.rule(address_bytes(address)):
+                flags |= End.BLOCKED
+            sheet.put(
+                "interfaces",
+                layout.INTERFACE_KEY.pack(index, address_bytes(address)),
+                layout.INTERFACE.pack(
+                    cgroup[0], found.status.identity, number, flags, netns, cgroup[1]
+                ),
+            )
 
 
 def node(sheet: Sheet) -> tuple[int, int]:
@@ -66,12 +94,27 @@ def node(sheet: Sheet) -> tuple[int, int]:
 
 
 def blocks(sheet: Sheet) -> None:
-    """The classes of addresses outside the mesh, by the blocks that hold them."""
-    for network, held in sheet.ends.blocks.regions().items():
+    """The classes of addresses outside the mesh, by the blocks that hold them.
+
+    In the kernel IPv4 lies within ::/0; it is taken out where no block of its own holds it.
+    """
+    regions = sheet.ends.blocks.regions()
+    if regions:
+        regions.setdefault(_ALL4, frozenset())
+    for network, held in regions.items():
         number = sheet.number(Member(blocks=held))
         bits = network.prefixlen + (96 if network.version == 4 else 0)
         key = layout.BLOCK_KEY.pack(bits, address_bytes(str(network.network_address)))
         sheet.put("blocks", key, number.to_bytes(4, "little"))
+
+
+def blocked(sheet: Sheet, numbered: Callable[[Rule], int]) -> None:
+    """What is on block lists. Lists may name the same block, so they are one unit."""
+    if not sheet.blocked:
+        return
+    for key, rule in sheet.blocked.entries():
+        number = numbered(rule) if rule is not None else 0
+        sheet.put("blocked", key, number.to_bytes(4, "little"))
 
 
 def domains(sheet: Sheet, patterns: Iterable[str]) -> None:
@@ -82,12 +125,12 @@ def domains(sheet: Sheet, patterns: Iterable[str]) -> None:
             sheet.number(replace(base, domains=frozenset({pattern})))
 
 
-def settings(facts: Facts, classes: tuple[int, int], *, redirects: bool) -> Settings:
+def settings(facts: Facts, classes: tuple[int, int], flags: int) -> Settings:
     return Settings(
         proxy4=facts.proxy4,
         proxy6=facts.proxy6,
         proxy_port=facts.proxy_port,
-        flags=layout.SETTINGS_L7 if redirects else 0,
+        flags=flags,
         node_class4=classes[0],
         node_class6=classes[1],
         host_netns=facts.host_netns,

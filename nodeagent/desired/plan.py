@@ -22,9 +22,11 @@ MAPS = (
     "backends",
     "slots",
     "blocks",
+    "blocked",
     "listeners",
     "peers",
     "workloads",
+    "interfaces",
     "services",
 )
 

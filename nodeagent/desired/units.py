@@ -10,25 +10,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nodeagent.desired.ends import Ends
+from nodeagent.policy.blocklists import Blocked
 from nodeagent.policy.members import PolicyClass
 from nodeagent.state import Name, NodeState
 
 PortName = tuple[str, str, int]  # namespace, service, port
 
 # ("address", text) · ("listeners", node) · ("local", namespace, name) ·
-# ("service", namespace, name) · ("blocks",) · ("domains",) · ("node",)
+# ("service", namespace, name) · ("blocks",) · ("domains",) · ("node",) · ("blocked",)
 Unit = tuple[str, ...]
 
 BLOCKS: Unit = ("blocks",)
 DOMAINS: Unit = ("domains",)
 NODE: Unit = ("node",)
+BLOCKED: Unit = ("blocked",)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the node itself knows: found cgroups (id and level) and what the proxy is ready for."""
+    """What the node itself knows: found cgroups (id and level), the host's ends of pods' interfaces
+    (index, and number of the pod's network namespace), and what the proxy is ready for.
+    """
 
     cgroups: dict[Name, tuple[int, int]] = field(default_factory=dict)
+    interfaces: dict[Name, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     redirected: frozenset[PortName] = frozenset()
     host_netns: int = 0
     proxy4: str = ""
@@ -58,6 +63,7 @@ class Sheet:
     ends: Ends
     numbered: Callable[[PolicyClass, Use], int]
     closed: Callable[[int], int]
+    blocked: Blocked
     entries: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     classes: dict[int, Use] = field(default_factory=dict)
     services: dict[int, PortName] = field(default_factory=dict)

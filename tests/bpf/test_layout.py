@@ -44,6 +44,11 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
     "pair": (layout.PAIR, " ".join(layout.Pair._fields)),
     "counters": (layout.COUNTERS, " ".join(layout.Counters._fields)),
     "event": (layout.EVENT, " ".join(layout.Event._fields)),
+    "interface_key": (layout.INTERFACE_KEY, "index address"),
+    "interface": (layout.INTERFACE, "cgroup identity class flags netns level"),
+    "tuple": (layout.TUPLE, "local remote local_port remote_port protocol"),
+    "crossing": (layout.CROSSING, "epoch direction captured"),
+    "fragment_key": (layout.FRAGMENT_KEY, "source destination identification protocol"),
 }
 
 # Structures that only the kernel fills; user space creates the maps and so must know the size.

@@ -28,6 +28,8 @@ def facts(found: set[int], redirected: bool) -> Facts:
             for base, namespace in ((1000, "shop"), (2000, "dev"))
             for i in sorted(found)
         },
+        interfaces={("shop", f"w{i}"): ((10 + i, i),) for i in sorted(found) if i % 2 == 0}
+        | {("dev", "w2"): ((20, 7), (21, 7))},
         redirected=frozenset({("shop", "s1", 80)} if redirected else ()),
     )
 

@@ -371,6 +371,22 @@ def quarantines() -> st.SearchStrategy[Manifest]:
     )
 
 
+def block_lists() -> st.SearchStrategy[Manifest]:
+    cidrs = st.sampled_from(
+        ("10.244.1.0/24", "10.244.2.2", "192.0.2.0/24", "fd00:244:1::/48", "172.30.0.2", "::/0")
+    )
+    return st.builds(
+        lambda name, found: {
+            "apiVersion": "mesh.hoplite.io/v1alpha1",
+            "kind": "BlockList",
+            "metadata": _meta(name),
+            "spec": {"cidrs": found},
+        },
+        st.sampled_from(("bl1", "bl2")),
+        st.lists(cidrs, min_size=1, max_size=3, unique=True),
+    )
+
+
 def anything() -> st.SearchStrategy[Manifest]:
     return st.one_of(
         namespaces(),
@@ -382,6 +398,7 @@ def anything() -> st.SearchStrategy[Manifest]:
         cluster_policies(),
         authorization_policies(),
         quarantines(),
+        block_lists(),
     )
 
 
