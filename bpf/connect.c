@@ -80,6 +80,9 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 		}
 		policy_outbound(from, peer.class, peer.flags, v4, to->protocol,
 				bpf_ntohs(to->port), &decision);
+		if (decision.verdict == VERDICT_DENY && peer.identity == IDENTITY_WORLD)
+			policy_by_name(cfg, flow->source_class, to, &flow->destination_class,
+				       &decision);
 	}
 	outbound_blocked(cfg, from, &to->address, &decision);
 	flow->actual = to->address;
@@ -204,7 +207,9 @@ static __always_inline int connect_stage(struct bpf_sock_addr *ctx, struct endpo
 	}
 	if (result < 0) {
 		socket_flow_drop(cookie);
-		flow_denied(&flow, cookie);
+		/* Resolvers connect UDP sockets to whatever they found, to order it; they send nothing. */
+		if (flow.protocol != IPPROTO_UDP || flow.reason != REASON_SERVICE_PORT_UNKNOWN)
+			flow_denied(&flow, cookie);
 	}
 	return result;
 }

@@ -218,10 +218,12 @@ static __always_inline bool socket_is_pods(struct __sk_buff *skb, const struct p
 /* -- what policy says -------------------------------------------------------------------------- */
 
 /* For a connection that the pod began (`outbound`), or the other end. True if it may be. */
-static __always_inline bool passage_allows(const struct passage *passage, bool outbound,
+static __always_inline bool passage_allows(const struct settings *cfg,
+					   const struct passage *passage, bool outbound,
 					   struct peer *peer, struct decision *decision)
 {
 	const struct tuple *tuple = &passage->frame.tuple;
+	u32 class = passage->pod.class4;	/* the same for both families here */
 	struct endpoint at = {
 		.address = tuple->remote,
 		.port = tuple->remote_port,
@@ -229,13 +231,16 @@ static __always_inline bool passage_allows(const struct passage *passage, bool o
 	};
 
 	peer_find(&at, false, outbound, peer);
-	if (outbound)
-		policy_outbound(&passage->pod, peer->class, peer->flags, passage->frame.v4,
-				tuple->protocol, bpf_ntohs(tuple->remote_port), decision);
-	else
+	if (!outbound) {
 		policy_inbound(&passage->pod, peer, passage->frame.v4, tuple->protocol,
 			       bpf_ntohs(tuple->local_port), decision);
-	return verdict_lets_through(decision->verdict);
+		return verdict_lets_through(decision->verdict);
+	}
+	policy_outbound(&passage->pod, peer->class, peer->flags, passage->frame.v4,
+			tuple->protocol, bpf_ntohs(tuple->remote_port), decision);
+	return verdict_lets_through(decision->verdict) ||
+	       (peer->identity == IDENTITY_WORLD &&
+		policy_by_name(cfg, class, &at, &peer->class, decision));
 }
 
 static __always_inline int crossing_note(const struct settings *cfg, struct passage *passage,

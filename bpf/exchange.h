@@ -26,8 +26,7 @@ static __always_inline void exchange_count(struct flow *flow, u32 payload, bool 
 static __always_inline void exchange_refuse(struct datagram_key *key, struct flow *known,
 					    const struct decision *decision, u8 hook)
 {
-	struct flow ended = *known;
-
+	flow_released(known, key->cookie, STATE_CLOSED);
 	known->started = bpf_ktime_get_ns();
 	known->sent = 0;
 	known->received = 0;
@@ -35,7 +34,6 @@ static __always_inline void exchange_refuse(struct datagram_key *key, struct flo
 	known->reason = decision->reason;
 	known->verdict = decision->verdict;
 	known->hook = hook;
-	flow_released(&ended, key->cookie, STATE_CLOSED);
 	flow_denied(known, key->cookie);
 }
 
@@ -51,12 +49,18 @@ static __always_inline void exchange_decide(const struct workload *workload,
 	struct peer peer = {};
 
 	peer_find(&at, workload->flags & END_HOST, began_here, &peer);
-	if (began_here)
+	if (began_here) {
 		policy_outbound(workload, peer.class, peer.flags, address_is4(&at.address),
 				IPPROTO_UDP, bpf_ntohs(at.port), decision);
-	else
+		/* What it was allowed by name goes on for as long as the rule does. */
+		if (decision->verdict == VERDICT_DENY && peer.identity == IDENTITY_WORLD &&
+		    known->destination_class != peer.class)
+			policy_entry(known->source_class, known->destination_class, IPPROTO_UDP,
+				     bpf_ntohs(at.port), decision);
+	} else {
 		policy_inbound(workload, &peer, address_is4(&at.address), IPPROTO_UDP,
 			       bpf_ntohs(known->dialled_port), decision);
+	}
 }
 
 /* May a known exchange go on? 0 or -EPERM. A refused one stays known, so that it stays refused. */

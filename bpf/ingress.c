@@ -16,6 +16,7 @@ struct packet {
 	__be16 local_port;
 	__be32 sequence;
 	u32 payload;			/* UDP: bytes after the header */
+	u32 payload_at;			/* and where they begin */
 	u8 protocol;
 	u8 tcp_flags;
 };
@@ -93,6 +94,7 @@ static __always_inline int packet_parse(struct __sk_buff *skb, bool inbound, str
 	packet->local_port = inbound ? ports[1] : ports[0];
 	if (packet->protocol == IPPROTO_UDP) {
 		packet->payload = skb->len - offset - 8;
+		packet->payload_at = offset + 8;
 		return 0;
 	}
 	if (bpf_skb_load_bytes(skb, offset + 4, &packet->sequence, 4) ||
@@ -243,6 +245,17 @@ static __always_inline bool inside_pod(const struct workload *to, const struct p
 		address_same(&packet->remote, &packet->local));
 }
 
+static __always_inline bool from_resolver(const struct packet *packet)
+{
+	struct endpoint at = {
+		.address = packet->remote,
+		.port = packet->remote_port,
+		.protocol = packet->protocol,
+	};
+
+	return is_resolver(&at);
+}
+
 static __always_inline int ingress_stage(struct __sk_buff *skb)
 {
 	struct settings *cfg = settings_get();
@@ -261,8 +274,13 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 		return to->flags & END_INGRESS ? error : 0;
 	if (inside_pod(to, &packet))
 		return 0;
-	if (packet.protocol == IPPROTO_UDP)
-		return datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb));
+	if (packet.protocol == IPPROTO_UDP) {
+		if (datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb)))
+			return -EPERM;
+		if (cfg->flags & SETTINGS_NAMES && from_resolver(&packet))
+			call(skb, CALL_DNS);
+		return 0;
+	}
 	if (packet.protocol == IPPROTO_TCP && packet_is_syn(&packet))
 		return syn_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb));
 	return 0;

@@ -65,6 +65,14 @@ BPF_TABLE_PINNED("lru_hash", struct inflight_key, struct origin, inflight, SIZE_
 BPF_TABLE_PINNED("lru_hash", struct refused_key, u64, refused, SIZE_refused, PIN_refused);
 SOCKET_STORAGE(origins, struct origin, PIN_origins);
 
+BPF_TABLE_PINNED("hash", struct domain_key, u32, domains, SIZE_domains, PIN_domains,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct endpoint, u8, resolvers, SIZE_resolvers, PIN_resolvers,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lru_hash", struct address, struct learnt, learnt, SIZE_learnt, PIN_learnt);
+BPF_TABLE_PINNED("percpu_array", u32, struct name, scratch, SIZE_scratch, PIN_scratch);
+BPF_TABLE_PINNED("prog", u32, u32, calls, SIZE_calls, PIN_calls);
+
 BPF_TABLE_PINNED("hash", struct pair, struct counters, pairs, SIZE_pairs, PIN_pairs,
 		 BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED("percpu_array", u32, u64, losses, SIZE_losses, PIN_losses);
@@ -140,6 +148,39 @@ static __always_inline struct decision *decision_for(struct policy_key *key)
 static __always_inline struct decision *port_rule_for(struct port_rule_key *key)
 {
 	return port_rules.lookup(key);
+}
+
+static __always_inline u32 *domain_pattern(struct domain_key *key)
+{
+	return domains.lookup(key);
+}
+
+static __always_inline bool is_resolver(struct endpoint *at)
+{
+	return resolvers.lookup(at) != NULL;
+}
+
+static __always_inline struct learnt *learnt_at(struct address *address)
+{
+	return learnt.lookup(address);
+}
+
+static __always_inline int learnt_put(struct address *address, struct learnt *value)
+{
+	return learnt.update(address, value);
+}
+
+/* Another program goes on with the packet; returns only if it is not there (yet). */
+static __always_inline void call(struct __sk_buff *skb, u32 program)
+{
+	calls.call(skb, program);
+}
+
+static __always_inline struct name *name_scratch(void)
+{
+	u32 zero = 0;
+
+	return scratch.lookup(&zero);
 }
 
 static __always_inline struct flow *socket_flow(u64 cookie)

@@ -16,6 +16,7 @@
 #include "service.h"	/* service -> backend */
 #include "policy.h"	/* verdict */
 #include "blocklist.h"	/* addresses that nobody talks to */
+#include "names.h"	/* verdict, for addresses with names */
 #include "flow.h"	/* aggregate and events */
 #include "exchange.h"	/* UDP: a socket and one peer */
 
@@ -23,6 +24,7 @@
 #include "datagram.c"	/* mesh_sendmsg4/6, mesh_recvmsg4/6 */
 #include "peername.c"	/* mesh_getpeername4, mesh_getpeername6 */
 #include "ingress.c"	/* mesh_ingress, mesh_egress */
+#include "dns.c"	/* mesh_dns */
 #include "sockops.c"	/* mesh_sockops, mesh_release */
 #include "proxy.c"	/* proxy_sockops, proxy_getsockopt, proxy_getpeername4/6 */
 

@@ -37,6 +37,7 @@ struct settings {
 #define SETTINGS_L7		1	/* some service is redirected to the node proxy */
 #define SETTINGS_QUARANTINE	256	/* somebody in the mesh is quarantined */
 #define SETTINGS_BLOCKED	512	/* some address is on a block list */
+#define SETTINGS_NAMES		2	/* some policy speaks of domain names */
 
 /* workloads[cgroup id]: who the sockets of a cgroup belong to. */
 struct workload {
@@ -348,11 +349,52 @@ struct fragment_key {
 	__u8 pad[3];
 };
 
+/* domains[name]: the pattern that a name fits, or with `wildcard` every name below it. */
+struct domain_key {
+	__u64 hash;			/* see dns.c */
+	__u8 wildcard;
+	__u8 pad[7];
+};
+
+/* learnt[address]: the patterns of the names that it was resolved from, 0 ends the list. */
+#define LEARNT_PATTERNS		4
+
+struct learnt {
+	__u64 expires;			/* ns, CLOCK_MONOTONIC */
+	__u32 patterns[LEARNT_PATTERNS];
+};
+
+#define NAME_GRACE_SECONDS	60	/* how long an address outlives its record's time to live */
+
+/* calls[i]: programs that others end in. */
+#define CALL_DNS		0
+#define CALL_DNS_NAME		1
+#define CALL_DNS_RECORDS	2
+#define CALL_MAX		3
+
+/* Room for one name, too big for the stack. */
+struct name {
+	__u64 hashes[256];
+	__u64 expires;
+	struct learnt fresh;
+	struct address address;
+	__u32 patterns[LEARNT_PATTERNS];
+	__u32 count;			/* of patterns */
+	__u32 used;
+	__u32 labels;
+	__u32 length;
+	__u32 left;			/* records */
+	__u32 at;			/* in the packet */
+	__u8 bytes[256];
+	__u8 starts[256];		/* of labels */
+};
+
 /* losses[i]: what could not be recorded or tracked, so that every answer can say so. */
 #define LOSS_EVENT		0	/* ring buffer full */
 #define LOSS_PAIR		1	/* aggregate full: counters of a new pair are missing */
 #define LOSS_FLOW		2	/* flow table full: a connection is not counted */
 #define LOSS_ORIGIN		3	/* a redirected connection reached the proxy without its origin */
-#define LOSS_MAX		4
+#define LOSS_NAME		4	/* a DNS answer was not learnt from, or not wholly */
+#define LOSS_MAX		5
 
 #endif

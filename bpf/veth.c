@@ -145,7 +145,7 @@ static __always_inline int outbound_police(struct __sk_buff *skb, const struct s
 	if (known && known->epoch == cfg->policy_epoch && !quarantined)
 		return 0;
 	inbound = known && known->direction == DIRECTION_INBOUND;
-	if (passage_allows(passage, true, &passage->peer, &passage->decision))
+	if (passage_allows(cfg, passage, true, &passage->peer, &passage->decision))
 		return crossing_note(cfg, passage, DIRECTION_OUTBOUND, false);
 	if (frame_begins(frame))
 		return -EPERM;
@@ -154,7 +154,7 @@ static __always_inline int outbound_police(struct __sk_buff *skb, const struct s
 	    (frame->tuple.protocol != IPPROTO_TCP || socket_is_pods(skb, passage) ||
 	     !socket_answers(skb, passage)))
 		return -EPERM;
-	if (!passage_allows(passage, false, &peer, &decision))
+	if (!passage_allows(cfg, passage, false, &peer, &decision))
 		return -EPERM;
 	return inbound ? crossing_note(cfg, passage, DIRECTION_INBOUND, false) : 0;
 }
@@ -307,13 +307,13 @@ static __always_inline int inbound_police(struct __sk_buff *skb, const struct se
 				    frame->tuple.protocol == IPPROTO_UDP) &&
 	    socket_receives(skb, passage))
 		return 0;
-	if (passage_allows(passage, false, &passage->peer, &passage->decision)) {
+	if (passage_allows(cfg, passage, false, &passage->peer, &passage->decision)) {
 		if (!(passage->decision.flags & DECISION_STRICT) ||
 		    passage->peer.flags & END_LOCAL)
 			return crossing_note(cfg, passage, DIRECTION_INBOUND, false);
 		return passage_deny(passage, REASON_IDENTITY_REQUIRED);
 	}
-	if (!outbound || frame_begins(frame) || !passage_allows(passage, true, &peer, &decision))
+	if (!outbound || frame_begins(frame) || !passage_allows(cfg, passage, true, &peer, &decision))
 		return -EPERM;
 	return crossing_note(cfg, passage, DIRECTION_OUTBOUND, false);
 }

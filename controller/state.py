@@ -5,12 +5,11 @@ Every write makes a new ``State``; whoever holds an old one keeps a consistent p
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TypeVar, cast
 
+from controller.workloads import Workloads
 from meshapi.identity import WorkloadIdentity
 from meshapi.resources import (
     AuthorizationPolicy,
@@ -19,7 +18,6 @@ from meshapi.resources import (
     HTTPRoute,
     Key,
     Kind,
-    LabelSelector,
     MeshNode,
     Namespace,
     NetworkPolicy,
@@ -30,10 +28,8 @@ from meshapi.resources import (
     Workload,
 )
 from meshapi.resources.registry import KINDS
-from meshapi.selectors import contains, matches
 from meshapi.wire import MeshSettings
 
-K = TypeVar("K")
 R = TypeVar(
     "R",
     Namespace,
@@ -52,62 +48,6 @@ R = TypeVar(
 ROOT_NAMESPACE = MeshSettings().root_namespace
 
 _NAME_OF: dict[type[Resource], str] = {kind.type: kind.name for kind in KINDS}
-
-
-@dataclass(frozen=True)
-class Workloads:
-    """The workloads and ways to find them; built when first asked for."""
-
-    all: Mapping[Key, Workload] = field(default_factory=dict)
-
-    @cached_property
-    def by_namespace(self) -> Mapping[str, list[Workload]]:
-        return _grouped((w.metadata.namespace, w) for w in self.all.values())
-
-    @cached_property
-    def by_node(self) -> Mapping[str, list[Workload]]:
-        return _grouped((w.spec.node_name, w) for w in self.all.values())
-
-    @cached_property
-    def pod_namespaces(self) -> frozenset[str]:
-        """The namespaces in which some workload has a network of its own."""
-        return frozenset(
-            namespace
-            for namespace, workloads in self.by_namespace.items()
-            if any(w.spec.network == "pod" for w in workloads)
-        )
-
-    @cached_property
-    def _by_label(self) -> Mapping[tuple[str, str, str], list[Workload]]:
-        return _grouped(
-            ((w.metadata.namespace, name, value), w)
-            for w in self.all.values()
-            for name, value in w.metadata.labels.items()
-        )
-
-    def labelled(self, namespace: str, wanted: Mapping[str, str]) -> list[Workload]:
-        """Those of a namespace that carry every label of ``wanted``, which is not empty."""
-        return [
-            w for w in self._candidates(namespace, wanted) if contains(w.metadata.labels, wanted)
-        ]
-
-    def selected(self, namespace: str, selector: LabelSelector, *, pods: bool = False) -> bool:
-        """Whether a selector selects any workload of a namespace; with ``pods`` only those that
-        are not in their host's network count.
-        """
-        return any(
-            matches(selector, w.metadata.labels)
-            for w in self._candidates(namespace, selector.match_labels)
-            if not pods or w.spec.network == "pod"
-        )
-
-    def _candidates(self, namespace: str, wanted: Mapping[str, str]) -> list[Workload]:
-        """The few workloads of a namespace among which are all that carry ``wanted``."""
-        if not wanted:
-            return self.by_namespace.get(namespace, [])
-        return min(
-            (self._by_label.get((namespace, *label), []) for label in wanted.items()), key=len
-        )
 
 
 @dataclass(frozen=True)
@@ -168,18 +108,14 @@ class State:
                 touched[key.kind].pop(key, None)
             else:
                 touched[key.kind][key] = resource
-        workloads = cast("dict[Key, Workload] | None", touched.get("Workload"))
+        workloads = self.workloads
+        if "Workload" in touched:
+            keys = [key for key in changes if key.kind == "Workload"]
+            workloads = workloads.after(cast("dict[Key, Workload]", touched["Workload"]), keys)
         return State(
             revision=self.revision if revision is None else revision,
             kinds={**self.kinds, **touched},
             identities={**self.identities, **identities} if identities else self.identities,
-            workloads=self.workloads if workloads is None else Workloads(workloads),
+            workloads=workloads,
             root_namespace=self.root_namespace,
         )
-
-
-def _grouped(pairs: Iterable[tuple[K, Workload]]) -> Mapping[K, list[Workload]]:
-    groups: dict[K, list[Workload]] = defaultdict(list)
-    for name, workload in pairs:
-        groups[name].append(workload)
-    return dict(groups)

@@ -9,11 +9,11 @@ import argparse
 import os
 import sys
 
-from hopctl import apply, delete, explain, flows, get, token, version
+from hopctl import apply, delete, explain, flows, get, quarantine, token, version
 from hopctl.errors import UsageError
 from meshapi.errors import HopliteError
 
-_VERBS = (apply, get, delete, flows, token, explain, version)
+_VERBS = (apply, get, delete, flows, quarantine, token, explain, version)
 
 
 def main() -> int:

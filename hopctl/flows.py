@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hopctl import connection
 
 if TYPE_CHECKING:
-    from hopctl.output import Cell
+    from hopctl.output import Cell, Tone
     from meshapi.flow import Flow, FlowCoverage, FlowEndpoint, FlowQuery
 
 _HEADER = (
@@ -28,6 +28,7 @@ _HEADER = (
     "BYTES",
     "DURATION",
 )
+_TONES: dict[str, Tone] = {"DENY": "bad", "AUDIT": "warn"}
 _BATCH = 200  # rows that are aligned together
 
 
@@ -50,7 +51,9 @@ def add(verbs: Any) -> None:
         metavar="NS/NAME",
         help="workload or service; NS/ for all of a namespace",
     )
-    parser.add_argument("--verdict", default="", metavar="V", help="PASS, ALLOW, DENY or REDIRECT")
+    parser.add_argument(
+        "--verdict", default="", metavar="V", help="PASS, ALLOW, DENY, REDIRECT or AUDIT"
+    )
     parser.add_argument("--direction", default="", metavar="D", help="outbound or inbound")
     parser.add_argument("--protocol", default="", metavar="P", help="TCP or UDP")
     parser.add_argument("--path", default="", metavar="P", help="direct or proxy")
@@ -126,10 +129,10 @@ def row(flow: Flow) -> list[Cell]:
     """A flow's cells. Pure but for the local time zone."""
     import datetime as dt
 
-    from hopctl.output import Cell, Tone
+    from hopctl.output import Cell
 
     moment = dt.datetime.fromisoformat(flow.time).astimezone()
-    tone: Tone = "bad" if flow.verdict == "DENY" else "good"
+    tone: Tone = _TONES.get(flow.verdict, "good")
     service = flow.service
     return [
         Cell(moment.strftime("%m-%d %H:%M:%S.%f")[:-3], "dim"),
@@ -140,7 +143,7 @@ def row(flow: Flow) -> list[Cell]:
         Cell(f"{service.namespace}/{service.name}:{service.port}" if service else "-"),
         Cell(flow.protocol),
         Cell(flow.verdict, tone),
-        Cell(flow.reason, tone if tone == "bad" else ""),
+        Cell(flow.reason, tone if tone != "good" else ""),
         Cell(flow.path, "warn" if flow.path == "proxy" else ""),
         Cell(f"{size(flow.bytes_sent)}/{size(flow.bytes_received)}"),
         Cell(f"{flow.duration_ms:.1f} ms"),

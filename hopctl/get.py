@@ -124,7 +124,7 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
     import datetime as dt
 
     from hopctl.columns import Context
-    from meshapi.resources import HTTPRoute, MeshNode, Service, Workload, by_word
+    from meshapi.resources import HTTPRoute, MeshNode, Quarantine, Service, Workload, by_word
 
     now = dt.datetime.now(dt.UTC)
     if kind.type is MeshNode:
@@ -139,6 +139,17 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
             now,
             [w for w in workloads if isinstance(w, Workload)],
             [r for r in routes if isinstance(r, HTTPRoute)],
+        )
+    if kind.type is Workload:
+        quarantines = await client.list_all(by_word("quarantines"))
+        return Context(
+            0,
+            now,
+            quarantined={
+                (q.metadata.namespace, q.spec.workload)
+                for q in quarantines
+                if isinstance(q, Quarantine)
+            },
         )
     return Context(0, now)
 

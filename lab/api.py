@@ -86,10 +86,12 @@ class Lab:
         }
         names, found = self.record.names, targets.get(name)
         if isinstance(found, PlannedWorkload):
-            place = place_in(self.cgroup(found.node, found.cgroup), found.netns)
+            resolv_conf = names.resolv_conf(found.namespace)
+            place = place_in(self.cgroup(found.node, found.cgroup), found.netns, resolv_conf)
             return Target(place, workload_env(found.env, names.home(name)))
         if isinstance(found, PlannedNode):
-            place = place_in(self.cgroup(found.name, SYSTEM_CGROUP), found.netns)
+            group = self.cgroup(found.name, SYSTEM_CGROUP)
+            place = place_in(group, found.netns, names.resolv_conf())
             return Target(place, workload_env({}, names.home(name)))
         near = difflib.get_close_matches(name, targets, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(targets)}"

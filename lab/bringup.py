@@ -107,7 +107,7 @@ class BringUp:
         for node in self.plan.nodes:
             request = wire.JoinTokenRequest(node=node.name)
             reply = await client.call(wire.JOIN_TOKENS_PATH, request, wire.JoinTokenReply)
-            self.running.append(self.daemons.agent(node, reply.token))
+            self.running.append(self.daemons.agent(node, reply.token, self.plan.dns_upstreams))
         await self._until(self._agents_listen, _NODE_PATIENCE)
         self.say("starting node proxies")
         for node in self.plan.nodes:
@@ -157,7 +157,9 @@ class BringUp:
         self.say("starting the workloads")
         settled = time.monotonic() + _SETTLE
         for workload in commanded:
-            place = place_in(self.cgroup / workload.node / workload.cgroup, workload.netns)
+            group = self.cgroup / workload.node / workload.cgroup
+            resolv_conf = self.names.resolv_conf(workload.namespace)
+            place = place_in(group, workload.netns, resolv_conf)
             env = workload_env(workload.env, self.names.home(workload.target))
             log = self.names.log(workload.target)
             lasting = bool(workload.ports)  # one that serves nothing may have done its work

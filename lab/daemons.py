@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lab import netns
+from lab import netns, resolv
 from lab.account import ROOT, Account
 from lab.endpoint import Endpoint
 from lab.names import LabNames
@@ -40,6 +40,7 @@ class Daemons:
         settings = {
             "listen": [],
             "stateDir": str(state),
+            "meshDomain": resolv.DOMAIN,
             "serviceCIDRs": SERVICE_CIDRS,
             "serverNames": ["localhost", "127.0.0.1", FABRIC4, FABRIC6],
         }
@@ -53,7 +54,7 @@ class Daemons:
             server = f"https://127.0.0.1:{near.getsockname()[1]}"
         return running, Endpoint(server, state / "ca" / "ca.pem", state / "admin.token")
 
-    def agent(self, node: PlannedNode, join_token: str) -> Running:
+    def agent(self, node: PlannedNode, join_token: str, dns_upstreams: tuple[str, ...]) -> Running:
         home = self.names.node(node.name) / "agent"
         state, run = home / "state", home / "run"
         Account(0, 0).own(home, state, run)
@@ -71,6 +72,7 @@ class Daemons:
             "proxyAddresses": [node.proxy4, node.proxy6],
             "nodeLabels": node.labels,
             "metricsListen": f"127.0.0.1:{nodecontract.AGENT_METRICS_PORT}",
+            "dnsUpstreams": list(dns_upstreams),
         }
         config = _write(home, settings, Account(0, 0))
         place = place_in(self.cgroup / node.name / AGENT_CGROUP, node.netns)

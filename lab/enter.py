@@ -1,4 +1,4 @@
-"""The launcher: joins a cgroup and a network namespace, drops privileges, becomes the command.
+"""The launcher: joins a cgroup and namespaces, drops privileges, becomes the command.
 
 Run as a script (``python -I -S enter.py PLACE COMMAND…``) so that it is single-threaded, starts in
 milliseconds, and the command itself never runs a moment in the wrong place. PLACE is JSON; see
@@ -19,7 +19,13 @@ from typing import Any
 NOT_FOUND = 127  # what shells answer
 NOT_STARTED = 126
 
+RESOLV_CONF = "/etc/resolv.conf"
+
+_CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
+_MS_BIND = 0x1000
+_MS_REC = 0x4000
+_MS_SLAVE = 1 << 19
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -38,6 +44,8 @@ def enter(place: dict[str, Any]) -> None:
         fd = os.open(place["netns"], os.O_RDONLY | os.O_CLOEXEC)
         _checked(_libc.setns(fd, _CLONE_NEWNET), place["netns"])
         os.close(fd)
+    if place["resolvConf"]:
+        _replace_resolv_conf(place["resolvConf"])
     if place["listenFds"]:
         _hand_over(place["listenFds"])
     if not place["privileged"]:
@@ -45,6 +53,21 @@ def enter(place: dict[str, Any]) -> None:
     os.umask(0o022)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these; commands must not
         signal.signal(number, signal.SIG_DFL)
+
+
+def _replace_resolv_conf(path: str) -> None:
+    """Show this process and its children another file; what the machine mounts still comes through.
+
+    Where resolv.conf is a link, it is what the link leads to that is covered.
+    """
+    _checked(_libc.unshare(_CLONE_NEWNS), "unshare")
+    _mount("none", "/", _MS_REC | _MS_SLAVE)
+    _mount(path, RESOLV_CONF, _MS_BIND)
+
+
+def _mount(source: str, target: str, flags: int) -> None:
+    result = _libc.mount(source.encode(), target.encode(), None, flags, None)
+    _checked(result, f"{source} on {target}")
 
 
 def _hand_over(fds: list[int]) -> None:

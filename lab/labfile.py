@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from lab.labkind import API_VERSION, MAX_NODES, MAX_PODS, WORKLOAD_LABEL, Lab, LabNode, LabWorkload
 from lab.names import NODE_NAME_LENGTH, RESERVED_NODES
-from meshapi import manifests, yamldocs
+from meshapi import endpoint, manifests, yamldocs
 from meshapi.codec import convert
 from meshapi.errors import HopliteError, InvalidError, Problem
 from meshapi.manifests import Manifest
+from meshapi.nodecontract import DNS_PORT
 from meshapi.resources import Key, MeshNode, ObjectMeta, Workload, WorkloadSpec, key_of
 from meshapi.resources.checks import check
 
@@ -34,6 +35,7 @@ class LabFile:
     nodes: tuple[LabNode, ...]
     manifests: tuple[Manifest, ...]
     places: dict[Key, str]
+    dns_upstreams: tuple[str, ...] = ()
 
     def where(self, key: Key, path: str = "$") -> str:
         """``file:line`` of a JSON path in a resource, empty for one that the file lacks."""
@@ -57,11 +59,13 @@ def parse(text: str, source: str) -> LabFile:
             where=labs[1].where(),
             fix="keep one of the two",
         )
-    nodes = _lab(labs[0]).spec.nodes
+    spec = _lab(labs[0]).spec
+    nodes = spec.nodes
     resources = manifests.decode_documents([d for d in documents if d is not labs[0]])
     places = _check_nodes(labs[0], nodes)
+    _check_upstreams(labs[0], spec.dns.upstreams)
     _check_resources(resources, nodes, places)
-    return LabFile(nodes, tuple(resources), places)
+    return LabFile(nodes, tuple(resources), places, spec.dns.upstreams)
 
 
 def resource_names(nodes: tuple[LabNode, ...]) -> dict[tuple[int, int], str]:
@@ -104,6 +108,16 @@ def _check_nodes(document: yamldocs.Document, nodes: tuple[LabNode, ...]) -> dic
             what = f"its Workload would be named {name}, as that of {_at(document, first)} is"
             raise _refusal(document, Problem(path, what, "rename one of the two"))
     return {key: document.where(path) for key, path in places.items()}
+
+
+def _check_upstreams(document: yamldocs.Document, upstreams: tuple[str, ...]) -> None:
+    for i, text in enumerate(upstreams):
+        try:
+            endpoint.parse(text, DNS_PORT)
+        except ValueError:
+            what = f"{text!r} is not an IP address, with or without a port"
+            problem = Problem(f"$.spec.dns.upstreams[{i}]", what, "write e.g. 10.244.1.11")
+            raise _refusal(document, problem) from None
 
 
 def _node_problems(document: yamldocs.Document, nodes: tuple[LabNode, ...]) -> Iterator[Problem]:

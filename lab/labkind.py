@@ -43,8 +43,15 @@ class LabNode(SparsePart, frozen=True):
     workloads: tuple[LabWorkload, ...] = ()
 
 
+class LabDns(SparsePart, frozen=True):
+    """Who is asked about names that are not the mesh's: nobody, unless addresses are given."""
+
+    upstreams: tuple[str, ...] = ()
+
+
 class LabSpec(SparsePart, frozen=True):
     nodes: tuple[LabNode, ...]
+    dns: LabDns = LabDns()
 
 
 class Lab(SparsePart, frozen=True):

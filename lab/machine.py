@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from lab import cgroups
+from lab.enter import RESOLV_CONF
 from lab.plan import Plan
 from lab.processes import PATH
 from meshapi.errors import HopliteError
@@ -36,6 +37,12 @@ def check(plan: Plan) -> Path:
             "cgroup v2 is mounted read-only",
             where=str(mount),
             fix="run on the machine itself, or in a container that may write there",
+        )
+    if not Path(RESOLV_CONF).exists():
+        raise HopliteError(
+            "not there, so workloads cannot be given one of their own",
+            where=RESOLV_CONF,
+            fix=f"make it: touch {RESOLV_CONF}",
         )
     for workload in plan.workloads:
         if workload.command:

@@ -66,6 +66,10 @@ class LabNames:
         """The scratch directory, HOME and first working directory, of ``<node>[/<workload>]``."""
         return self.state / "home" / target.replace("/", ".")
 
+    def resolv_conf(self, namespace: str = "") -> Path:
+        """What workloads of a namespace have as /etc/resolv.conf or, without one, a node's own."""
+        return self.state / "resolv" / (namespace or "-")  # no namespace is called so
+
     @property
     def pins(self) -> Path:
         return Path(BPFFS) / f"{_CGROUP_PREFIX}{self.name}"

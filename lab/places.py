@@ -1,10 +1,10 @@
-"""Everything a lab's processes need to be somewhere: bpffs, network namespaces, cgroups, homes."""
+"""Everything a lab's processes need to be somewhere: bpffs, namespaces, cgroups, files, homes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lab import bpffs, cgroups, topology
+from lab import bpffs, cgroups, resolv, topology
 from lab.names import LabNames
 from lab.plan import AGENT_CGROUP, PROXY_CGROUP, SYSTEM_CGROUP, Plan
 
@@ -15,6 +15,10 @@ def make(plan: Plan, cgroup: Path) -> None:
     topology.build(plan)
     cgroups.make(cgroup / "controller")
     names = LabNames(plan.lab)
+    for namespace in ("", *{w.namespace for w in plan.workloads}):
+        path = names.resolv_conf(namespace)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(resolv.text(namespace))
     for node in plan.nodes:
         names.home(node.name).mkdir(parents=True)
         for group in (AGENT_CGROUP, PROXY_CGROUP, SYSTEM_CGROUP):

@@ -87,6 +87,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     lab: str
     fabric: str
     nodes: tuple[PlannedNode, ...]
+    dns_upstreams: tuple[str, ...] = ()
 
     @property
     def workloads(self) -> tuple[PlannedWorkload, ...]:
@@ -98,7 +99,12 @@ def make(file: LabFile, lab: str) -> Plan:
     names = LabNames(lab)
     called = resource_names(file.nodes)
     nodes = tuple(_node(names, i, node, called) for i, node in enumerate(file.nodes, start=1))
-    return Plan(lab=lab, fabric=names.netns("fabric"), nodes=nodes)
+    return Plan(
+        lab=lab,
+        fabric=names.netns("fabric"),
+        nodes=nodes,
+        dns_upstreams=file.dns_upstreams,
+    )
 
 
 def resources(plan: Plan, file: LabFile) -> list[Resource]:

@@ -19,10 +19,14 @@ _TAIL = 8192  # bytes of a log in which its last line is looked for
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Where and as whom a process runs. Not ``privileged``: as ``uid`` without capabilities."""
+    """Where and as whom a process runs. Not ``privileged``: as ``uid`` without capabilities.
+
+    ``resolv_conf`` is the file that it finds as /etc/resolv.conf, empty for the machine's own.
+    """
 
     cgroup: str
     netns: str = ""
+    resolv_conf: str = ""
     privileged: bool = True
     uid: int = 0
     gid: int = 0
@@ -72,9 +76,13 @@ def start(
     return Running(name, process, log, lasting)
 
 
-def place_in(cgroup: Path, namespace: str) -> Place:
+def place_in(cgroup: Path, namespace: str, resolv_conf: Path | None = None) -> Place:
     """A privileged place in a named network namespace."""
-    return Place(cgroup=str(cgroup), netns=str(netns.path(namespace)))
+    return Place(
+        cgroup=str(cgroup),
+        netns=str(netns.path(namespace)),
+        resolv_conf=str(resolv_conf or ""),
+    )
 
 
 def launcher(place: Place, command: Sequence[str]) -> list[str]:

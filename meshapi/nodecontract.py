@@ -7,6 +7,7 @@ import ipaddress
 # Ports
 CONTROLLER_PORT = 7443
 PROXY_OUTBOUND_PORT = 15001  # the node proxy's listener for redirected connections
+DNS_PORT = 53
 AGENT_METRICS_PORT = 15020
 PROXY_METRICS_PORT = 15090
 

@@ -33,12 +33,15 @@ class Admin:
         metrics: AgentMetrics,
         open_map: OpenMap,
         pending: Callable[[], list[str]],
+        *,
+        names: Callable[[], dict[str, Any]],
     ) -> None:
         self._reconciler = reconciler
         self._collector = collector
         self._metrics = metrics
         self._open_map = open_map
         self._pending = pending
+        self._names = names
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_refusals])
@@ -49,6 +52,7 @@ class Admin:
         app.router.add_get("/maps", self._maps)
         app.router.add_get("/maps/{name}", self._map)
         app.router.add_get("/flows", self._flows)
+        app.router.add_get("/dns", self._dns)
         app.router.add_get("/metrics", self._render_metrics)
         return app
 
@@ -124,6 +128,10 @@ class Admin:
         return web.Response(
             body=b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson"
         )
+
+    async def _dns(self, _: web.Request) -> web.Response:
+        """Which names are answered, who is asked about others, and how often."""
+        return _json(self._names())
 
     async def _render_metrics(self, _: web.Request) -> web.Response:
         return web.Response(

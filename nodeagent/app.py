@@ -21,6 +21,7 @@ from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath.attach import Attached, Datapath
 from nodeagent.datapath.sync import Writer
+from nodeagent.dns.server import DnsServer
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
 from nodeagent.join import Membership
@@ -65,7 +66,14 @@ class Agent:
             lambda: self._reconciler.compiler,
             lambda: self._reconciler.cgroups,
             self._datapath.open_map("sockets"),
+            self._datapath.open_map("learnt"),
             root,
+        )
+        self._dns = DnsServer(
+            config.node_name,
+            config.dns(),
+            config.dns_upstreams,
+            (*config.addresses, *_proxy_addresses(config)),
         )
         self._reconciler = Reconciler(
             config.node_name,
@@ -74,8 +82,9 @@ class Agent:
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
-            on_change=self._changed.set,
+            on_change=self._in_force,
             on_write=self._cutter.look,
+            resolvers=self._dns.believed,
             host_netns=machine.netns_cookie(),
         )
         if self._reconciler.restore():
@@ -103,6 +112,7 @@ class Agent:
             )
 
     def _attach(self, attached: Attached, root: Path) -> None:
+        self._datapath.connect_calls(attached)
         self._datapath.attach(attached, "node", root)
         proxy = root / self._config.proxy_cgroup
         if proxy.is_dir():
@@ -116,8 +126,14 @@ class Agent:
         metrics = AgentMetrics(
             self._datapath.open_map("pairs"), self._collector, self._gauges, self._cutter.cut
         )
+        metrics.include(self._dns.counters)
         admin = Admin(
-            self._reconciler, self._collector, metrics, self._datapath.open_map, self._pending
+            self._reconciler,
+            self._collector,
+            metrics,
+            self._datapath.open_map,
+            self._pending,
+            names=self._dns.dump,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
         await listen.on_unix(stack, admin.application(), run_dir / nodecontract.ADMIN_SOCKET, 0)
@@ -126,6 +142,8 @@ class Agent:
             await listen.on_port(
                 stack, admin.metrics_application(), config.metrics_listen, "metricsListen"
             )
+
+        await self._dns.serve(stack)
 
     async def _member(self, membership: Membership) -> None:
         """Everything that needs the controller; the kernel goes on without it."""
@@ -148,6 +166,13 @@ class Agent:
                 ("certificate", membership.renew_for_ever()),
             ):
                 tasks.create_task(work, name=name)
+
+    def _in_force(self) -> None:
+        """Something else is in force, or cannot be: names follow what is."""
+        state = self._reconciler.state
+        if self._reconciler.in_force.revision == state.revision:
+            self._dns.follow(state)
+        self._changed.set()
 
     def _pending(self) -> list[str]:
         return [] if self._reconciler.in_force.revision else ["a first revision"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import msgspec
 
 from meshapi import nodecontract
+from meshapi.endpoint import Endpoint, parse
 from meshapi.errors import ConfigError
 from meshapi.resources.checks.common import labels
 
@@ -20,6 +23,9 @@ DEFAULT_SIZES: dict[str, int] = {
     "backends": 262144,
     "policy": 1048576,
     "port_rules": 262144,
+    "domains": 4096,
+    "resolvers": 1024,
+    "learnt": 16384,
     "sockets": 65536,
     "datagrams": 16384,
     "accepting": 16384,
@@ -51,6 +57,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     run_dir: str = nodecontract.RUN_DIR
     pin_dir: str = nodecontract.PIN_DIR
     metrics_listen: str = f"127.0.0.1:{nodecontract.AGENT_METRICS_PORT}"
+    dns_listen: tuple[str, ...] = (nodecontract.PROXY_ADDRESS4, nodecontract.PROXY_ADDRESS6)
+    dns_upstreams: tuple[str, ...] = ("/etc/resolv.conf",)
     flow_history: int = 50000
     udp_idle_seconds: float = 10.0
     map_sizes: dict[str, int] = {}
@@ -60,6 +68,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     def check(self) -> None:
         """Refuse what the types let through."""
         self.sizes()
+        self.dns()
         for problem in labels("$.nodeLabels", self.node_labels):
             raise ConfigError(problem.what, where=problem.path, fix=problem.fix)
 
@@ -82,3 +91,41 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
                 fix="give a power of two, 4096 or more",
             )
         return {**DEFAULT_SIZES, **self.map_sizes}
+
+    def dns(self) -> tuple[Endpoint, ...]:
+        """Where names are answered, its upstreams checked too.
+
+        Only this node may ask, so only addresses that nobody else can reach are listened on.
+        """
+        listen = tuple(
+            _endpoint(text, f"$.dnsListen[{i}]") for i, text in enumerate(self.dns_listen)
+        )
+        for i, endpoint in enumerate(listen):
+            if not _local(endpoint.address):
+                raise ConfigError(
+                    f"{endpoint.address} can be reached from elsewhere",
+                    where=f"$.dnsListen[{i}]",
+                    fix=f"use {nodecontract.PROXY_ADDRESS4}, {nodecontract.PROXY_ADDRESS6}"
+                    " or a loopback address",
+                )
+        for i, text in enumerate(self.dns_upstreams):
+            where = f"$.dnsUpstreams[{i}]"
+            if not text.startswith("/") and _endpoint(text, where) in listen:
+                raise ConfigError(f"{text} is this agent itself", where=where, fix="remove it")
+        return listen
+
+
+def _endpoint(text: str, where: str) -> Endpoint:
+    try:
+        return parse(text, nodecontract.DNS_PORT)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is not an IP address, with or without a port",
+            where=where,
+            fix="write e.g. 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53",
+        ) from None
+
+
+def _local(address: str) -> bool:
+    contract = (nodecontract.PROXY_ADDRESS4, nodecontract.PROXY_ADDRESS6)
+    return address in contract or ipaddress.ip_address(address).is_loopback

@@ -17,7 +17,7 @@ from meshapi.codec import encode
 from meshapi.errors import HopliteError
 from meshapi.resources import Key
 from meshapi.watch import FeedReducer, Snapshot
-from meshapi.wire import FeedFrame
+from meshapi.wire import FeedFrame, MeshSettings
 
 _LEAST_ROOM = 1 << 20  # bytes of changes before the file is written anew
 
@@ -29,12 +29,14 @@ class FeedStore:
         self._path = path
         self._revision: int | None = None  # of what is on disk, as far as this process wrote it
         self._room = 0  # bytes that may still be appended
+        self._mesh = MeshSettings()
 
     def save(self, snapshot: Snapshot) -> None:
         """Store a revision; it is on disk when this returns."""
-        if snapshot.revision == self._revision and not snapshot.changed:
+        renamed = snapshot.mesh != self._mesh
+        if snapshot.revision == self._revision and not snapshot.changed and not renamed:
             return
-        if self._revision is None or snapshot.changed is None:
+        if self._revision is None or snapshot.changed is None or renamed:
             self._rewrite(snapshot)
         else:
             self._append(_lines(_changes(snapshot, snapshot.changed)), snapshot)
@@ -79,6 +81,7 @@ class FeedStore:
         unfinished.replace(self._path)
         self._room = max(len(text), _LEAST_ROOM)
         self._revision = snapshot.revision
+        self._mesh = snapshot.mesh
 
 
 def _whole(snapshot: Snapshot) -> Iterator[FeedFrame]:

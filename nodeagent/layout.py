@@ -33,10 +33,11 @@ class End(IntFlag):
 
 SETTINGS_L7 = 1
 SETTINGS_QUARANTINE, SETTINGS_BLOCKED = 256, 512
+SETTINGS_NAMES = 2
 SERVICE_LB = 0
 SERVICE_REDIRECT = 1
 STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
-LOSSES = ("event", "pair", "flow", "origin")
+LOSSES = ("event", "pair", "flow", "origin", "name")
 PROTOCOLS = {"TCP": 6, "UDP": 17}
 PROTOCOL_NAMES = {
     1: "ICMP",
@@ -71,6 +72,11 @@ BACKEND_KEY = struct.Struct("=I")
 POLICY_KEY = struct.Struct("=II")
 DECISION = struct.Struct("=IIBBBx")
 PORT_RULE_KEY = struct.Struct("=IIBx2s")
+DOMAIN_KEY = struct.Struct("=QB7x")
+LEARNT = struct.Struct("=Q4I")
+# calls[i]: programs that others end in, by their place.
+CALLS = ("mesh_dns", "mesh_dns_name", "mesh_dns_records")
+NAME_SIZE = 2648  # struct name: room for one, used by programs alone
 FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBB4x")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 PAIR = struct.Struct("=IIIIHBBBBBx")
@@ -226,6 +232,18 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
         "key": (BLOCK_KEY, ("bits", "address")),
         "value": (struct.Struct("=I"), ("rule",)),
     },
+    "domains": {
+        "key": (DOMAIN_KEY, ("hash", "wildcard")),
+        "value": (struct.Struct("=I"), ("pattern",)),
+    },
+    "resolvers": {
+        "key": (ENDPOINT, ("address", "port", "protocol")),
+        "value": (struct.Struct("=B"), ("trusted",)),
+    },
+    "learnt": {
+        "key": (ADDRESS, ("address",)),
+        "value": (LEARNT, ("expires", "pattern0", "pattern1", "pattern2", "pattern3")),
+    },
     "pairs": {
         "key": (PAIR, Pair._fields),
         "value": (COUNTERS, Counters._fields),
@@ -322,6 +340,11 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("backends", "hash", BACKEND_KEY.size, BACKEND.size, sizes["backends"]),
         MapSpec("policy", "hash", POLICY_KEY.size, DECISION.size, sizes["policy"]),
         MapSpec("port_rules", "lpm_trie", PORT_RULE_KEY.size, DECISION.size, sizes["port_rules"]),
+        MapSpec("domains", "hash", DOMAIN_KEY.size, 4, sizes["domains"]),
+        MapSpec("resolvers", "hash", ENDPOINT.size, 1, sizes["resolvers"]),
+        MapSpec("learnt", "lru_hash", 16, LEARNT.size, sizes["learnt"]),
+        MapSpec("scratch", "percpu_array", 4, NAME_SIZE, 1),
+        MapSpec("calls", "prog", 4, 4, len(CALLS)),
         MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
         MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),
         MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, 8, sizes["datagrams"]),

@@ -2,7 +2,8 @@
 
 Runs as a short-lived child (``python -m nodeagent.loopback add|remove ADDRESS…``): netlink is
 needed for a moment, its library's memory should not stay for ever. Whether an address is there is
-asked by binding to it, which costs nothing.
+asked by binding to it, which costs nothing, and by looking for a way to it: where no device has
+ever been up, any address can be bound.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 import sys
 
 from meshapi.errors import HopliteError
+
+_DISCARD = 9  # nothing is sent there
 
 
 def ensure(addresses: tuple[str, ...]) -> None:
@@ -35,8 +38,9 @@ def _present(address: str) -> bool:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((address, 0))
+            probe.connect((address, _DISCARD))
         except OSError as error:
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETUNREACH):
                 return False
             raise
     return True

@@ -52,6 +52,7 @@ class Reconciler:
         *,
         on_change: Callable[[], None],
         on_write: Callable[[], None],
+        resolvers: Callable[[], tuple[tuple[str, int], ...]],
         host_netns: int,
     ) -> None:
         self._writer = writer
@@ -61,6 +62,7 @@ class Reconciler:
         self._gauges = gauges
         self._on_change = on_change
         self._on_write = on_write
+        self._resolvers = resolvers
         self._facts = Facts(
             host_netns=host_netns,
             proxy4=nodecontract.PROXY_ADDRESS4,
@@ -125,8 +127,7 @@ class Reconciler:
                 self._apply(snapshot)
 
     def _tick(self) -> None:
-        found = self._finder.find(self.state.local)
-        if found != self._facts.cgroups:  # appeared, vanished, or made anew
+        if self._look(self.state) != self._facts:  # a cgroup appeared, vanished, or was made anew
             self._apply()
             return
         if not self._in_step:
@@ -159,6 +160,12 @@ class Reconciler:
             self.in_force = in_force
             self._on_change()
 
+    def _look(self, state: NodeState) -> Facts:
+        """The facts as they are now."""
+        return replace(
+            self._facts, cgroups=self._finder.find(state.local), resolvers=self._resolvers()
+        )
+
     def _compile(self, snapshot: Snapshot | None) -> list[Delta]:
         """What the newest wish and facts ask for; after a failure, all of it from the beginning."""
         in_step, self._in_step = self._in_step, False
@@ -169,7 +176,7 @@ class Reconciler:
             self._objects = {}
         changes = difference(self._objects, self._wanted)
         state = advance(self.state, self._wanted, changes)
-        self._facts = replace(self._facts, cgroups=self._finder.find(state.local))
+        self._facts = self._look(state)
         deltas = self.compiler.update(state, changes, self._facts)
         self._objects = self._wanted.objects
         self._wanted = replace(self._wanted, changed=frozenset())

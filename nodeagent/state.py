@@ -119,6 +119,14 @@ class NodeState:
         found = (self.workloads[name] for name in candidates)
         return [w for w in found if contains(w.metadata.labels, selector)]
 
+    def backends(self, service: Service) -> list[Workload]:
+        """Those of them that are ready and not cut off."""
+        return [
+            workload
+            for workload in self.selected(service)
+            if workload.status.ready and self.quarantine_of(name_of(workload)) is None
+        ]
+
     def services_of(self, workload: Workload) -> Iterator[Name]:
         """The services that select a workload."""
         labels = workload.metadata.labels
@@ -202,18 +210,6 @@ def difference(before: Mapping[Key, Resource], snapshot: Snapshot) -> Changes:
         if now is not None:
             new[key] = now
     return Changes(old, new)
-
-
-def target_port(workload: Workload, protocol: str, port: int, target: int | str | None) -> int:
-    """The port that a service's port means on a workload; 0 when it has none of that name."""
-    if target is None:
-        return port
-    if isinstance(target, int):
-        return target
-    for candidate in workload.spec.ports:
-        if candidate.name == target and candidate.protocol == protocol:
-            return candidate.port
-    return 0
 
 
 def name_of(resource: Resource) -> Name:

@@ -172,11 +172,11 @@ def _namespaces(after: State, drafts: Drafts) -> list[tuple[Key, Problem]]:
 
 
 def _occupancy(after: State, drafts: Drafts, rules: Rules) -> list[tuple[Key, Problem]]:
-    drafted = [(k, r) for k, r in drafts.items() if isinstance(r, Workload)]
+    drafted = {k: r for k, r in drafts.items() if isinstance(r, Workload)}
     if not drafted:
         return []
-    occupancy = workloads.Occupancy(after.of(Workload).values(), rules.ranges)
-    return [(key, problem) for key, w in drafted for problem in occupancy.problems(w)]
+    occupancy = workloads.Occupancy(after.of(Workload).values(), drafted.values(), rules.ranges)
+    return [(key, problem) for key, w in drafted.items() for problem in occupancy.problems(w)]
 
 
 def _named(old: Resource, uid: str, resource_version: str) -> Resource:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from controller.state import State
-from meshapi.resources import ClusterNetworkPolicy, Key, MeshNode, Service, Workload, key_of
+from meshapi.resources import ClusterNetworkPolicy, MeshNode, Resource, Service, Workload, key_of
 from meshapi.resources.checks import parse_network
 
 _BITS = {4: 32, 6: 128}
@@ -45,7 +45,9 @@ class Neighbours:
                     for i in networks.get(number >> shift, ()):
                         first.setdefault(i, text)
                         count[i] += 1
-        return {i: Held(f"{self._owners[text]}'s {text}", count[i]) for i, text in first.items()}
+        return {
+            i: Held(f"{key_of(self._owners[text])}'s {text}", count[i]) for i, text in first.items()
+        }
 
     def _numbers(self, version: int) -> list[tuple[int, str]]:
         return self._numbers4 if version == 4 else self._numbers6
@@ -58,14 +60,14 @@ class Neighbours:
         return groups
 
     @cached_property
-    def _owners(self) -> Mapping[str, Key]:
+    def _owners(self) -> Mapping[str, Resource]:
         """Whose an address is, as it is written; nodes and services come before workloads."""
         state = self.state
         return {
-            **{a: key_of(w) for w in state.of(Workload).values() for a in w.spec.addresses},
-            **{a: key_of(s) for s in state.of(Service).values() for a in s.spec.addresses},
+            **{a: w for w in state.of(Workload).values() for a in w.spec.addresses},
+            **{a: s for s in state.of(Service).values() for a in s.spec.addresses},
             **{
-                a: key_of(n)
+                a: n
                 for n in state.of(MeshNode).values()
                 for a in (*n.spec.addresses, *n.spec.proxy_addresses)
             },

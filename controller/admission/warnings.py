@@ -127,6 +127,22 @@ def _trafficpolicy(around: Neighbours, policy: TrafficPolicy) -> Iterator[str]:
                 f"$.spec.targetRefs[{i}]: Service {namespace}/{target.name} is headless: nobody "
                 "dials an address of it, so the policy has nothing to act on"
             )
+        elif _unasked(around.state, policy, target.name):
+            yield (
+                f"$.spec.healthCheck: the UDP ports of Service {namespace}/{target.name} are not "
+                "checked; give a port that answers TCP"
+            )
+
+
+def _unasked(state: State, policy: TrafficPolicy, name: str) -> bool:
+    """Whether a health check leaves out ports of a service, which cannot be asked."""
+    check, service = policy.spec.health_check, state.service(policy.metadata.namespace, name)
+    return (
+        check is not None
+        and check.port is None
+        and service is not None
+        and any(port.protocol == "UDP" for port in service.spec.ports)
+    )
 
 
 def _headless(state: State, namespace: str, name: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -11,6 +12,11 @@ from controller.config import Network
 from meshapi.errors import Problem
 from meshapi.identity import WorkloadIdentity
 from meshapi.resources import Workload, key_of
+
+K = TypeVar("K")
+
+_Holders = dict[K, list[Workload]]
+_Port = tuple[str, int, str]  # node, number, protocol
 
 
 def canonical(workload: Workload) -> Workload:
@@ -38,20 +44,31 @@ def stamp(old: Workload | None, new: Workload, identity: WorkloadIdentity, numbe
 
 
 class Occupancy:
-    """Which workload holds which address, cgroup and host port; built once for many checks."""
+    """Which workloads hold the addresses, cgroups and host ports that ``asking`` ones want.
 
-    def __init__(self, workloads: Iterable[Workload], ranges: tuple[Network, ...]) -> None:
+    Built once for many checks; of what nobody asks for nothing is kept.
+    """
+
+    def __init__(
+        self,
+        workloads: Iterable[Workload],
+        asking: Collection[Workload],
+        ranges: tuple[Network, ...],
+    ) -> None:
         self._ranges = ranges
-        self._addresses: dict[str, list[Workload]] = {}
-        self._cgroups: dict[tuple[str, str], list[Workload]] = {}
-        self._ports: dict[tuple[str, int, str], list[Workload]] = {}
+        self._addresses: _Holders[str] = {a: [] for w in asking for a in w.spec.addresses}
+        self._cgroups: _Holders[tuple[str, str]] = {_place(w): [] for w in asking}
+        self._ports: _Holders[_Port] = {p: [] for w in asking for p in _host_ports(w)}
         for workload in workloads:
             for address in workload.spec.addresses:
-                self._addresses.setdefault(address, []).append(workload)
-            place = (workload.spec.node_name, workload.spec.cgroup)
-            self._cgroups.setdefault(place, []).append(workload)
-            for port in _host_ports(workload):
-                self._ports.setdefault(port, []).append(workload)
+                if address in self._addresses:
+                    self._addresses[address].append(workload)
+            place = _place(workload)
+            if place in self._cgroups:
+                self._cgroups[place].append(workload)
+            for port in _host_ports(workload) if self._ports else ():
+                if port in self._ports:
+                    self._ports[port].append(workload)
 
     def problems(self, workload: Workload) -> list[Problem]:
         """Where ``workload`` takes what is another's."""
@@ -68,7 +85,7 @@ class Occupancy:
                     Problem(path, f"{address} lies in the service range", "give it another")
                 )
         spec = workload.spec
-        other = _other(workload, self._cgroups[spec.node_name, spec.cgroup])
+        other = _other(workload, self._cgroups[_place(workload)])
         if other:
             found.append(
                 Problem(
@@ -90,7 +107,11 @@ class Occupancy:
         return found
 
 
-def _host_ports(workload: Workload) -> list[tuple[str, int, str]]:
+def _place(workload: Workload) -> tuple[str, str]:
+    return workload.spec.node_name, workload.spec.cgroup
+
+
+def _host_ports(workload: Workload) -> list[_Port]:
     if workload.spec.network != "host":
         return []
     return [(workload.spec.node_name, p.port, p.protocol) for p in workload.spec.ports]

@@ -49,7 +49,9 @@ class Frame:
 
 Frames = Mapping[Key, Frame]
 
-# What the shared frames of a kind are made from, in the order in which they are sent.
+# What the shared frames of a kind are made from, in the order in which they are sent; LABELS is
+# what selectors see of workloads.
+LABELS = "labels of workloads"
 _SOURCES = {
     "Namespace": ("Namespace",),
     "MeshNode": ("MeshNode",),
@@ -59,9 +61,9 @@ _SOURCES = {
     "Quarantine": ("Quarantine",),
     "HTTPRoute": ("HTTPRoute", "Service"),
     "TrafficPolicy": ("TrafficPolicy", "Service"),
-    "NetworkPolicy": ("NetworkPolicy", "Workload"),
-    "ClusterNetworkPolicy": ("ClusterNetworkPolicy", "Namespace", "Workload"),
-    "AuthorizationPolicy": ("AuthorizationPolicy", "Workload"),
+    "NetworkPolicy": ("NetworkPolicy", LABELS),
+    "ClusterNetworkPolicy": ("ClusterNetworkPolicy", "Namespace", LABELS),
+    "AuthorizationPolicy": ("AuthorizationPolicy", LABELS),
 }
 
 
@@ -101,7 +103,7 @@ def scopes(state: State, before: Scopes) -> Scopes:
     def same(kind: str) -> bool:
         sources = _SOURCES[kind]
         known = before.shared.keys()
-        return bool(known) and all(state.kinds.get(k) is before.state.kinds.get(k) for k in sources)
+        return bool(known) and all(_source(state, k) is _source(before.state, k) for k in sources)
 
     shared = {
         kind: before.shared[kind]
@@ -153,6 +155,10 @@ def delta(old: Scopes, new: Scopes, node: str, shared: list[Key]) -> Iterator[by
             yield frame.line
 
 
+def _source(state: State, name: str) -> object:
+    return state.workloads.labelling if name == LABELS else state.kinds.get(name)
+
+
 def _common(state: State, kind: str) -> Iterator[tuple[Key, Resource]]:
     """Those objects of a kind that concern nodes with workloads."""
     for key, resource in state.kinds.get(kind, {}).items():
@@ -173,8 +179,13 @@ def _common(state: State, kind: str) -> Iterator[tuple[Key, Resource]]:
 
 def _own(state: State, before: Scopes) -> dict[str, Frames]:
     own: dict[str, Frames] = {}
+    formerly = before.state.workloads.by_node
     for node, workloads in state.workloads.by_node.items():
-        own[node] = _frames(((key_of(w), w) for w in workloads), before.own.get(node, {}))
+        former = before.own.get(node)
+        if former is not None and workloads is formerly.get(node):
+            own[node] = former
+        else:
+            own[node] = _frames(((key_of(w), w) for w in workloads), former or {})
     return own
 
 

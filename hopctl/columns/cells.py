@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hopctl.output import Cell
 from hopctl.when import ago
-from meshapi.resources import Condition, HTTPRoute, LabelSelector, Quarantine, Resource, Workload
+from meshapi.resources import Condition, HTTPRoute, LabelSelector, Resource, Workload
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Context:
     now: dt.datetime
     workloads: Sequence[Workload] = ()
     routes: Sequence[HTTPRoute] = ()
-    quarantines: Sequence[Quarantine] = ()
+    quarantined: Collection[tuple[str, str]] = ()  # namespace and name of workloads
 
 
 Row = Callable[[Any, Context], list[Cell]]

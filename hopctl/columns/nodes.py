@@ -62,10 +62,7 @@ def _state(workload: Workload, context: Context) -> Cell:
         notes.append(f"unhealthy: {','.join(map(str, status.unhealthy_ports))}")
     if workload.spec.weight != 1:
         notes.append(f"weight {workload.spec.weight}")
-    if any(
-        q.metadata.namespace == meta.namespace and q.spec.workload == meta.name
-        for q in context.quarantines
-    ):
+    if (meta.namespace, meta.name) in context.quarantined:
         return Cell(", ".join([f"{status.ready} QUARANTINED", *notes]), "bad")
     words = f"{status.ready} ({', '.join(notes)})" if notes else str(status.ready)
     hindered = status.unhealthy_ports or workload.spec.weight == 0

@@ -28,7 +28,7 @@ from nodeagent.datapath.programs import (
     source_folder,
     version,
 )
-from nodeagent.layout import MapSpec
+from nodeagent.layout import CALLS, MapSpec
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +85,16 @@ class Datapath:
                     self._attach_one(attached.version, program, folder)
         finally:
             os.close(folder)
+
+    def connect_calls(self, attached: Attached) -> None:
+        """Have programs that others end in be this version's; before these others are attached."""
+        calls = self.open_map("calls")
+        for index, name in enumerate(CALLS):
+            loaded = libbpf.obj_get(self.pins / f"programs-{attached.version}" / name)
+            try:
+                calls.put(index.to_bytes(4, "little"), loaded.to_bytes(4, "little"))
+            finally:
+                os.close(loaded)
 
     def forget_old(self, attached: Attached) -> None:
         """Unpin program sets and maps that the running version does not use."""

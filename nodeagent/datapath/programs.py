@@ -22,13 +22,14 @@ _INCLUDE = re.compile(r'^#include "([^"]+)"')
 @dataclass(frozen=True)
 class Program:
     """A BPF program: function name, kernel program type, attach type, and what it is attached to:
-    the cgroup of the node or of its proxy, pods' interfaces, or the node's own.
+    the cgroup of the node or of its proxy, pods' interfaces, the node's own, or nothing but others'
+    calls.
     """
 
     name: str
     type: int
     attach: str
-    target: Literal["node", "proxy", "veth", "uplink"]
+    target: Literal["node", "proxy", "veth", "uplink", "call"]
 
 
 # enum bpf_prog_type (uapi/linux/bpf.h)
@@ -44,6 +45,9 @@ PROGRAMS: tuple[Program, ...] = (
     Program("mesh_getpeername4", _SOCK_ADDR, "cgroup_inet4_getpeername", "node"),
     Program("mesh_getpeername6", _SOCK_ADDR, "cgroup_inet6_getpeername", "node"),
     Program("mesh_ingress", _CGROUP_SKB, "cgroup_inet_ingress", "node"),
+    Program("mesh_dns", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
+    Program("mesh_dns_name", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
+    Program("mesh_dns_records", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
     Program("mesh_egress", _CGROUP_SKB, "cgroup_inet_egress", "node"),
     Program("mesh_sockops", _SOCK_OPS, "cgroup_sock_ops", "node"),
     Program("mesh_release", _CGROUP_SOCK, "cgroup_inet_sock_release", "node"),

@@ -19,13 +19,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from meshapi.resources import BlockList, Namespace, Quarantine
-from nodeagent.desired import addresses, dirty, local, services
+from nodeagent.desired import addresses, dirty, domains, local, services
+from nodeagent.desired.domains import domain_number
 from nodeagent.desired.encode import Encoder
 from nodeagent.desired.ends import Ends
 from nodeagent.desired.local import Settings
 from nodeagent.desired.numbers import Numbering, number
 from nodeagent.desired.plan import MAPS, Delta, Table
-from nodeagent.desired.units import BLOCKS, DOMAINS, NODE, THERE, Facts, PortName, Sheet, Unit, Use
+from nodeagent.desired.units import (
+    BLOCKS,
+    DOMAINS,
+    NODE,
+    RESOLVERS,
+    THERE,
+    Facts,
+    PortName,
+    Sheet,
+    Unit,
+    Use,
+)
 from nodeagent.layout import (
     CLASS_ANY,
     POLICY_KEY,
@@ -33,6 +45,7 @@ from nodeagent.layout import (
     SERVICE_REDIRECT,
     SETTINGS_BLOCKED,
     SETTINGS_L7,
+    SETTINGS_NAMES,
     SETTINGS_QUARANTINE,
     End,
     address_text,
@@ -90,6 +103,7 @@ class Compiler:
         self._classes: dict[int, _Class] = {}
         self._numbers: dict[PolicyClass, int] = {}
         self._flags: dict[int, int] = {}  # END_EGRESS, END_INGRESS by class
+        self._retired: set[int] = set()  # classes without users that packets may still carry
         self._units: dict[Unit, _Written] = {}
         self._answers: dict[Pair, Answer] = {}
         self._uses: Counter[Answer] = Counter()
@@ -113,9 +127,14 @@ class Compiler:
     @property
     def settings(self) -> Settings:
         flags = SETTINGS_L7 if self._redirects else 0
+        flags |= SETTINGS_NAMES if self.tables["domains"] else 0
         flags |= SETTINGS_QUARANTINE if self.state.quarantines else 0
         flags |= SETTINGS_BLOCKED if self._blocked else 0
         return local.settings(self.facts, self._node_classes, flags)
+
+    def knows(self, number_: int) -> bool:
+        """Whether a class number is in use."""
+        return number_ in self._classes
 
     def blocked(self, address: bytes) -> Rule | None:
         """The rule of a block list that an address is under."""
@@ -156,6 +175,8 @@ class Compiler:
             self._blocked = Blocked(state.block_lists.values())
         stale = dirty.by_facts(self.facts, facts)
         self.facts = facts
+        if any(address in state.index.virtual for address, _ in facts.resolvers):
+            stale.add(RESOLVERS)
         if first or state.mesh != before.mesh:
             stale |= dirty.everything(state, facts)
         if not first:
@@ -172,7 +193,11 @@ class Compiler:
     def settle(self) -> Delta | None:
         """What only a change on its way needed is dropped; None if there is nothing."""
         wanted = _blocks(self.state)
-        return None if wanted == self._ends.blocks else self._split(wanted)
+        if wanted == self._ends.blocks and not self._retired:
+            return None
+        self._release(self._retired)
+        self._retired = set()
+        return self._split(wanted) if wanted != self._ends.blocks else self._finish(set())
 
     # -- steps -------------------------------------------------------------------------------------
 
@@ -212,10 +237,8 @@ class Compiler:
 
     def _finish(self, stale: set[Unit]) -> Delta:
         """Compute stale units, then those whose classes they opened or closed, then the pairs."""
-        released: set[int] = set()
         for unit in stale:
-            released |= self._compute(unit)
-        self._release(released)
+            self._retire_classes(self._compute(unit))
         for pair, answer in self._matrix.changes().items():
             self._answer(pair, answer)
         delta, self._delta = self._delta, Delta()
@@ -263,7 +286,9 @@ class Compiler:
             case ("blocked",):
                 local.blocked(sheet, self.rule_number)
             case ("domains",):
-                local.domains(sheet, mentioned_domains(self.state.policies.values()))
+                domains.domains(sheet, mentioned_domains(self.state.policies.values()))
+            case ("resolvers",):
+                domains.resolvers(sheet)
             case ("node",):
                 self._node_classes = local.node(sheet)
 
@@ -318,13 +343,25 @@ class Compiler:
             self._flags[number_] = flags
         return flags
 
-    def _release(self, numbers: Iterable[int]) -> None:
-        """Forget classes without users; tell the matrix of those that are used for less."""
+    def _retire_classes(self, numbers: Iterable[int]) -> None:
+        """Classes that a unit does not need any more. They keep their answers for a while: a packet
+        half-way may carry one of them and meet an end whose class is new already.
+        """
         for number_ in numbers:
             known = self._classes[number_]
             if known.users:
                 use = known.use
                 self._matrix.restrict(number_, source=use.source, destination=use.destination)
+            elif isinstance(known.what, Member) and known.what.domains:
+                self._release((number_,))  # asked about only when the address alone was refused
+            else:
+                self._retired.add(number_)
+
+    def _release(self, numbers: Iterable[int]) -> None:
+        """Forget classes that nobody has begun to use again."""
+        for number_ in numbers:
+            known = self._classes[number_]
+            if known.users:
                 continue
             self._matrix.remove(number_)
             if number_ != WORLD_NUMBER:
@@ -351,8 +388,7 @@ class Compiler:
                 self._put("port_rules", rule_key, value)
             self._put("policy", key, encoded.decision)
         else:
-            gone = any(n is None or n not in self._classes for n in pair)
-            self._drop("policy", key, late=gone)
+            self._drop("policy", key, late=None in pair)
         if former is not None:
             self._retire(former)
 
@@ -378,13 +414,6 @@ def _number_of_class(what: PolicyClass) -> int:
 
 # What packets half-way may still refer to after the last reference is gone.
 _LATE = {"slots", "backends"}
-
-
-def domain_number(pattern: str) -> int:
-    """The number of a domain name pattern: a class's number XOR it is the class of addresses that
-    a name of this pattern was resolved to (bpf/policy.h).
-    """
-    return number("domain", pattern)
 
 
 def _is_redirect(service: bytes | None) -> int:

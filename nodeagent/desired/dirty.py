@@ -14,7 +14,7 @@ from meshapi.resources import (
     TrafficPolicy,
     Workload,
 )
-from nodeagent.desired.units import BLOCKED, BLOCKS, DOMAINS, NODE, Facts, Unit
+from nodeagent.desired.units import BLOCKED, BLOCKS, DOMAINS, NODE, RESOLVERS, Facts, Unit
 from nodeagent.state import Changes, Name, NodeState, name_of
 
 
@@ -26,7 +26,7 @@ def everything(state: NodeState, facts: Facts) -> set[Unit]:
     units |= {("service", *name) for name in state.services}
     units |= {("listeners", node) for node in index.on_node}
     units |= {("local", *name) for name in index.on_node.get(state.node, ())}
-    return units | {NODE, BLOCKS, DOMAINS, BLOCKED}
+    return units | {NODE, BLOCKS, DOMAINS, RESOLVERS, BLOCKED}
 
 
 def touched_workloads(state: NodeState, changes: Changes) -> set[Name]:
@@ -85,6 +85,8 @@ def by_facts(before: Facts, after: Facts) -> set[Unit]:
     }
     found: set[Unit] = {("local", *name) for name in names}
     found |= {("service", port[0], port[1]) for port in before.redirected ^ after.redirected}
+    if before.resolvers != after.resolvers:
+        found.add(RESOLVERS)
     if (before.proxy4, before.proxy6) != (after.proxy4, after.proxy6):
         addresses = (before.proxy4, before.proxy6, after.proxy4, after.proxy6)
         found |= {("address", address) for address in addresses if address}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from meshapi.resources import Workload
 from nodeagent import layout
@@ -12,7 +12,7 @@ from nodeagent.desired.addresses import local_flags
 from nodeagent.desired.units import FROM_HERE, HERE, Facts, Sheet
 from nodeagent.layout import End, address_bytes, port_bytes, version_of
 from nodeagent.policy.decisions import Rule
-from nodeagent.policy.members import WORLD, Member
+from nodeagent.policy.members import Member
 from nodeagent.state import Name, name_of
 
 _ALL4 = ipaddress.IPv4Network("0.0.0.0/0")
@@ -115,14 +115,6 @@ def blocked(sheet: Sheet, numbered: Callable[[Rule], int]) -> None:
     for key, rule in sheet.blocked.entries():
         number = numbered(rule) if rule is not None else 0
         sheet.put("blocked", key, number.to_bytes(4, "little"))
-
-
-def domains(sheet: Sheet, patterns: Iterable[str]) -> None:
-    """The classes of addresses that names were resolved to, wherever these addresses lie."""
-    bases = {WORLD, *(Member(blocks=held) for held in sheet.ends.blocks.regions().values())}
-    for pattern in patterns:
-        for base in bases:
-            sheet.number(replace(base, domains=frozenset({pattern})))
 
 
 def settings(facts: Facts, classes: tuple[int, int], flags: int) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from meshapi.backends import target_port
 from meshapi.resources import HTTPRoute, Service, ServicePort, Workload
 from nodeagent import layout
 from nodeagent.desired.addresses import local_flags
@@ -13,7 +14,7 @@ from nodeagent.desired.numbers import number, number_of
 from nodeagent.desired.units import PortName, Sheet
 from nodeagent.layout import address_bytes, port_bytes, version_of
 from nodeagent.policy.members import Member, Shared
-from nodeagent.state import Name, name_of, target_port
+from nodeagent.state import Name, name_of
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,8 @@ def service_number(namespace: str, name: str, port: int, protocol: str) -> int:
 def backends(sheet: Sheet, owner: Service, port: ServicePort, version: int) -> Iterator[Backend]:
     """A service port's backends of one IP version: ready, and not cut off."""
     state = sheet.state
-    for workload in state.selected(owner):
-        if not workload.status.ready or state.quarantine_of(name_of(workload)) is not None:
-            continue
-        reached = target_port(workload, port.protocol, port.port, port.target_port)
+    for workload in state.backends(owner):
+        reached = target_port(workload, port)
         if not reached:
             continue
         for text in state.addresses(workload):

@@ -17,11 +17,13 @@ from nodeagent.state import Name, NodeState
 PortName = tuple[str, str, int]  # namespace, service, port
 
 # ("address", text) · ("listeners", node) · ("local", namespace, name) ·
-# ("service", namespace, name) · ("blocks",) · ("domains",) · ("node",) · ("blocked",)
+# ("service", namespace, name) · ("blocks",) · ("domains",) ·
+# ("resolvers",) · ("node",) · ("blocked",)
 Unit = tuple[str, ...]
 
 BLOCKS: Unit = ("blocks",)
 DOMAINS: Unit = ("domains",)
+RESOLVERS: Unit = ("resolvers",)
 NODE: Unit = ("node",)
 BLOCKED: Unit = ("blocked",)
 
@@ -39,6 +41,7 @@ class Facts:
     proxy4: str = ""
     proxy6: str = ""
     proxy_port: int = 0
+    resolvers: tuple[tuple[str, int], ...] = ()  # whose DNS answers are believed: address, port
 
 
 @dataclass(frozen=True)

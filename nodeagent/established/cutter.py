@@ -20,7 +20,7 @@ from nodeagent.datapath.libbpf import KernelMap
 from nodeagent.desired.compiler import Compiler
 from nodeagent.established.judge import Judge
 from nodeagent.established.sentence import established, policies_of
-from nodeagent.layout import FLOW, DatagramFlow
+from nodeagent.layout import FLOW, LEARNT, DatagramFlow
 from nodeagent.policy.decisions import Decision
 from nodeagent.state import Name
 
@@ -50,11 +50,13 @@ class Cutter:
         compiler: Callable[[], Compiler],
         cgroups: Callable[[], dict[Name, tuple[int, int]]],
         sockets: KernelMap,
+        learnt: KernelMap,
         root: Path,
     ) -> None:
         self._compiler = compiler
         self._cgroups = cgroups
         self._sockets = sockets
+        self._learnt = learnt
         self._root = root
         self._wake = asyncio.Event()
         self._draining: dict[int, float] = {}  # cookie -> deadline
@@ -88,7 +90,7 @@ class Cutter:
         if not compiler.tables["policy"]:
             self._draining = {}
             return []
-        judge = Judge(compiler)
+        judge = Judge(compiler, self._patterns)
         doomed, draining = [], {}
         for key, value in self._sockets.items():
             flow = DatagramFlow(*FLOW.unpack(value))
@@ -109,6 +111,10 @@ class Cutter:
             doomed.append(_Doomed(cookie, flow, decision))
         self._draining = draining
         return doomed
+
+    def _patterns(self, address: bytes) -> tuple[int, ...]:
+        raw = self._learnt.get(address)
+        return LEARNT.unpack(raw)[1:] if raw is not None else ()
 
     async def _end(self, doomed: list[_Doomed]) -> bool:
         """End connections; False if some could not be found that may be there still.

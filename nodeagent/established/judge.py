@@ -6,6 +6,7 @@ The same questions in the same order as bpf/connect.c (outbound_decide) and bpf/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshapi.verdict import Direction, Path, Reason, Verdict
@@ -28,10 +29,14 @@ class _End:
 
 
 class Judge:
-    """One revision's word; asks each distinct question once."""
+    """One revision's word; asks each distinct question once.
 
-    def __init__(self, compiler: Compiler) -> None:
+    ``learnt`` gives the numbers of the domain name patterns that an address was resolved from.
+    """
+
+    def __init__(self, compiler: Compiler, learnt: Callable[[bytes], Sequence[int]]) -> None:
         self._compiler = compiler
+        self._learnt = learnt
         self._tables = compiler.tables
         self._known: dict[object, Decision] = {}
 
@@ -67,7 +72,23 @@ class Judge:
             port = port_number(flow.actual_port)
         if destination.flags & End.LOCAL_NODE and not source.flags & End.QUARANTINED:
             return _NODE
-        return self._look_up(source, destination, flow.protocol, port)
+        decision = self._look_up(source, destination, flow.protocol, port)
+        if decision.allows or flow.path == Path.PROXY or flow.actual in self._tables["peers"]:
+            return decision
+        return self._by_name(flow, source, destination, port) or decision
+
+    def _by_name(
+        self, flow: DatagramFlow, source: _End, destination: _End, port: int
+    ) -> Decision | None:
+        """A consent to the address of a name: one that it has, or had when it was connected to."""
+        patterns = (destination.number ^ p for p in self._learnt(flow.actual) if p)
+        name = _PROTOCOLS.get(flow.protocol, "OTHER")
+        for number in dict.fromkeys((flow.destination_class, *patterns)):
+            if number != destination.number and self._compiler.knows(number):
+                decision = self._compiler.decide(source.number, number, name, port)
+                if decision.allows:
+                    return decision
+        return None
 
     def _inbound(self, flow: DatagramFlow) -> Decision:
         destination = self._local(flow)

@@ -69,8 +69,6 @@ class PolicySet:
 
     def chains(self, subject: Member, direction: Direction) -> Chains | None:
         """None if the direction is open."""
-        if subject.quarantined:
-            return Chains(subject, direction, ((self._quarantine(subject, direction),),))
         found = [self._network_chain(subject, direction)]
         if direction == "ingress":
             found.append(self._authorization_chain(subject))
@@ -95,6 +93,7 @@ class PolicySet:
             if networkpolicy.selects(p, subject, direction)
         ]
         stages = (
+            self._quarantine(subject, direction) if subject.quarantined else (),
             clusternetworkpolicy.stage(cluster, "Admin", direction),
             networkpolicy.stage(network, direction),
             clusternetworkpolicy.stage(cluster, "Baseline", direction),
@@ -127,7 +126,7 @@ class PolicySet:
         blocks = (InBlock(block) for block in guest_blocks(known)) if known else ()
         guests = Clause(
             rule=Rule("Quarantine", name, "allowFrom"),
-            action=Action.ALLOW,
+            action=Action.PASS,  # to what other policies say
             reason=Reason.POLICY_ALLOW,
             peers=AnyOf((Guest(name), *blocks)),
         )

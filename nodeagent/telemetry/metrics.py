@@ -63,6 +63,10 @@ class AgentMetrics(PrometheusCollector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
+    def include(self, more: PrometheusCollector) -> None:
+        """Render the metrics of another part of the agent as well."""
+        self._registry.register(more)
+
     def render(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self._registry)

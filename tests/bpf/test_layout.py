@@ -39,6 +39,7 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
     "policy_key": (layout.POLICY_KEY, "source destination"),
     "decision": (layout.DECISION, "rule ports verdict reason flags"),
     "port_rule_key": (layout.PORT_RULE_KEY, "bits list protocol port"),
+    "domain_key": (layout.DOMAIN_KEY, "hash wildcard"),
     "flow": (layout.FLOW, " ".join(layout.DatagramFlow._fields)),
     "datagram_key": (layout.DATAGRAM_KEY, "cookie remote port"),
     "pair": (layout.PAIR, " ".join(layout.Pair._fields)),
@@ -53,6 +54,8 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
 
 # Structures that only the kernel fills; user space creates the maps and so must know the size.
 SIZES = {
+    "learnt": "learnt",
+    "name": "scratch",
     "session": "sessions",
     "accepting_key": "accepting",
     "accepting": "accepting",

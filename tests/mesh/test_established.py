@@ -158,28 +158,31 @@ def test_a_virtual_address_makes_no_difference(lab: api.Lab) -> None:
 def test_who_is_still_allowed_is_not_disturbed(lab: api.Lab) -> None:
     address = lab.workload("node2/shop/far").addresses[0]
     allowed = "{from: [{podSelector: {matchLabels: {app: client}}}]}"
-    with held(lab, "node1/shop/client", address, TCP) as connection:
-        with policy(lab, "far", allowed):
-            time.sleep(1.5)
-            assert connection.poll() is None
+    with held(lab, "node1/shop/client", address, TCP) as connection, policy(lab, "far", allowed):
+        time.sleep(1.5)
+        assert connection.poll() is None
 
 
 def test_keep_keeps(lab: api.Lab) -> None:
     address = lab.workload("node2/shop/far").addresses[0]
-    with held(lab, "node1/shop/client", address, TCP) as connection:
-        with policy(lab, "far", established="keep"):
-            assert dial(lab, "node1/shop/client", address, TCP)["answers"] == {"EPERM": 1}
-            time.sleep(1.5)
-            assert connection.poll() is None
+    with (
+        held(lab, "node1/shop/client", address, TCP) as connection,
+        policy(lab, "far", established="keep"),
+    ):
+        assert dial(lab, "node1/shop/client", address, TCP)["answers"] == {"EPERM": 1}
+        time.sleep(1.5)
+        assert connection.poll() is None
 
 
 def test_drain_gives_time(lab: api.Lab) -> None:
     address = lab.workload("node2/shop/far").addresses[0]
-    with held(lab, "node1/shop/client", address, TCP) as connection:
-        with policy(lab, "far", established="drain 2"):
-            time.sleep(1)
-            assert connection.poll() is None
-            assert last_word(connection) in {"ECONNABORTED", "ECONNRESET"}
+    with (
+        held(lab, "node1/shop/client", address, TCP) as connection,
+        policy(lab, "far", established="drain 2"),
+    ):
+        time.sleep(1)
+        assert connection.poll() is None
+        assert last_word(connection) in {"ECONNABORTED", "ECONNRESET"}
 
 
 def test_the_number_is_reported(lab: api.Lab) -> None:

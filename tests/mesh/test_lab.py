@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ kind: Lab
 spec:
   nodes:
     - name: node1
+      labels: {{topology.kubernetes.io/zone: a}}
       workloads:
         - name: echo
           namespace: shop
@@ -50,7 +52,7 @@ spec:
           ports: [{{name: echo, port: 7000}}]
           env: {{WHO: second}}
           command: *echo
-        - {{name: watcher, namespace: ops, network: host}}
+        - {{name: watcher, namespace: ops, network: host, weight: 3}}
 ---
 {{apiVersion: v1, kind: Service, metadata: {{name: echo, namespace: shop}},
   spec: {{selector: {{app: echo}}, ports: [{{port: 7000}}]}}}}
@@ -131,6 +133,16 @@ def test_the_files_resources_are_in_force(lab: api.Lab) -> None:
         for _ in range(20)
     }
     assert seen == {"first", "second"}
+
+
+def test_labels_of_nodes_and_weights_of_workloads_reach_the_controller(lab: api.Lab) -> None:
+    def stored(kind: str, name: str) -> Any:
+        return json.loads(hopctl(lab, "get", kind, name, "-o", "json"))
+
+    zone = {"topology.kubernetes.io/zone": "a"}
+    assert stored("node", "node1")["metadata"]["labels"] == zone
+    assert "labels" not in stored("node", "node2")["metadata"]
+    assert stored("workload", "ops/watcher")["spec"]["weight"] == 3
 
 
 def test_identities_follow_the_service_account(lab: api.Lab) -> None:

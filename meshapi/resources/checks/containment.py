@@ -45,4 +45,4 @@ def blocklist(wanted: BlockList) -> Problems:
     for i, text in enumerate(wanted.spec.cidrs):
         yield from network(f"$.spec.cidrs[{i}]", text, exact=True)
         if first.setdefault(text, i) != i:
-            yield Problem(f"$.spec.cidrs[{i}]", f"{text} twice", "keep one")
+            yield Problem(f"$.spec.cidrs[{i}]", f"{text!r} twice", "keep one")

@@ -26,7 +26,7 @@ def httproute(route: HTTPRoute) -> Problems:
             yield Problem(
                 f"$.spec.parentRefs[{i}].namespace",
                 "routes of a consumer's namespace are not supported yet",
-                f"put the route into namespace {parent.namespace}",
+                f"put the route into namespace {parent.namespace!r}",
             )
     for i, rule in enumerate(spec.rules):
         at = f"$.spec.rules[{i}]"

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshapi import codec, jointoken
 from meshapi.client import ApiClient, server_tls
-from meshapi.resources import MeshNodeSpec, Resource, Workload
+from meshapi.resources import KINDS, MeshNodeSpec, Resource, Workload
 from meshapi.wire import (
     CA_PATH,
     JOIN_PATH,
@@ -152,7 +152,7 @@ class Controller:
             check=False,
         )
 
-    async def node(self, name: str, *addresses: str) -> Node:
+    async def node(self, name: str, *addresses: str, **labels: str) -> Node:
         """Let a node join, as an agent would."""
         async with self.admin() as admin:
             request = JoinTokenRequest(node=name)
@@ -162,7 +162,7 @@ class Controller:
         jointoken.check_ca(jointoken.parse(made.token), ca)
         key = Key(self.directory)
         spec = MeshNodeSpec(addresses=addresses)
-        join = JoinRequest(token=made.token, node=name, spec=spec, csr=key.csr)
+        join = JoinRequest(token=made.token, node=name, spec=spec, csr=key.csr, labels=labels)
         async with ApiClient(self.url, server_tls(ca)) as pinned:
             reply = await pinned.call(JOIN_PATH, join, CertificateReply)
         return Node(self, name, key.tls(reply))
@@ -189,12 +189,20 @@ class Node:
         return ApiClient(self.controller.url, key.tls(reply))
 
     async def report(
-        self, revision: int, *, ready: bool = True, workloads: tuple[str, ...] = (), **more: Any
+        self,
+        revision: int,
+        *,
+        ready: bool = True,
+        workloads: tuple[str, ...] = (),
+        unhealthy: tuple[int, ...] = (),
+        **more: Any,
     ) -> None:
-        """Report as the agent; ``workloads`` are NAMESPACE/NAME of those that are ready."""
+        """Report as the agent; ``workloads`` are NAMESPACE/NAME of those that are ready, and
+        ``unhealthy`` are ports of each.
+        """
         found = tuple(
-            WorkloadReport(namespace=w.split("/")[0], name=w.split("/")[1], ready=True)
-            for w in workloads
+            WorkloadReport(namespace=n, name=name, ready=True, unhealthy_ports=unhealthy)
+            for n, _, name in (w.partition("/") for w in workloads)
         )
         report = NodeReport(
             component="agent",
@@ -278,16 +286,11 @@ def starter(directory: Path) -> Iterator[Callable[..., Controller]]:
 
 def resource(kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> Resource:
     """A resource from its short form; the namespace is ``shop`` unless told otherwise."""
-    versions = {
-        "Namespace": "v1",
-        "Service": "v1",
-        "HTTPRoute": "gateway.networking.k8s.io/v1",
-        "NetworkPolicy": "networking.k8s.io/v1",
-    }
-    spaced = {} if kind in ("Namespace", "MeshNode") else {"namespace": "shop"}
+    known = next(k for k in KINDS if k.name == kind)
+    spaced = {"namespace": "shop"} if known.namespaced else {}
     return codec.decode(
         {
-            "apiVersion": versions.get(kind, "mesh.hoplite.io/v1alpha1"),
+            "apiVersion": known.api_version,
             "kind": kind,
             "metadata": {"name": name, **spaced, **metadata},
             "spec": spec,

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from meshapi import jointoken
-from meshapi.resources import NodeProblem, by_word
+from meshapi.resources import KINDS, NodeProblem, by_word
 
 MESH = """\
 apiVersion: v1
@@ -144,18 +144,21 @@ def test_get_in_every_form(mesh):
     assert node[:2] == ["n1", "True"]
     wide = mesh.hopctl("get", "nodes", "-o", "wide").stdout.splitlines()
     assert "FEATURES" in wide[0]
-    assert wide[1].split()[-3] == "all"
+    assert "missing: sk_destroy" in wide[1]
     assert mesh.hopctl("get", "wl", "-l", "app=nix").stdout == ""
     assert "web-1" in mesh.hopctl("get", "wl", "-A", "-l", "app in (web)", "-o", "wide").stdout
-    for kind in ("httproutes", "networkpolicies", "namespaces"):
-        assert mesh.hopctl("get", kind, "-o", "wide").returncode == 0
+    for kind in KINDS:
+        assert mesh.hopctl("get", kind.plural, "-o", "wide").returncode == 0
+
+
+FEATURES = {"tcx": "yes", "sk_destroy": "no (needs Linux 6.5): connections stay"}
 
 
 async def report(controller):
     async with controller.admin() as admin:
         revision = int((await admin.listing(by_word("ns"))).version)
     node = await controller.node("n1", "192.0.2.1")
-    await node.report(revision, workloads=("shop/web-1",), features={"tcx": "yes"})
+    await node.report(revision, workloads=("shop/web-1",), features=FEATURES)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +184,9 @@ async def report(controller):
         (["token", "create", "--node", "A B"], 1, "'A B' is not a valid name"),
         (["token", "create", "--node", "a", "--ttl", "x"], 2, "--ttl: 'x' is not a duration"),
         (["token", "create", "--node", "a", "--ttl", "400d"], 1, "$.ttlSeconds"),
+        (["quarantine", "nix/web-1"], 1, "namespace 'nix' does not exist"),
+        (["quarantine", "web-1"], 2, "names no workload"),
+        (["flows", "--verdict", "audits"], 2, "--verdict: 'AUDITS' is not a verdict"),
         (["explain", "NIX"], 1, "'NIX' is not a reason"),
         (["bogus"], 2, "invalid choice"),
         ([], 2, "required: VERB"),
@@ -199,6 +205,133 @@ def shared(start_shared):
     controller = start_shared()
     assert controller.hopctl("apply", "-f", "-", stdin=MESH).returncode == 0
     return controller
+
+
+POLICIES = """\
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard, annotations: {mesh.hoplite.io/mode: audit}}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {}}
+  ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: red}}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: guard, namespace: shop}
+spec:
+  rules:
+  - to: [{operation: {ports: ["80"], methods: [GET]}}]
+---
+apiVersion: mesh.hoplite.io/v1alpha1
+kind: TrafficPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, name: web}]
+  healthCheck: {protocol: HTTP, path: /healthz}
+"""
+
+
+def test_policies_of_every_kind_are_applied_and_shown(mesh):
+    applied = mesh.hopctl("apply", "-f", "-", stdin=POLICIES)
+    assert applied.returncode == 0, applied.stderr
+    assert applied.stdout == (
+        "clusternetworkpolicy/guard created\n"
+        "authorizationpolicy/guard created (shop)\n"
+        "trafficpolicy/web created (shop)\n"
+    )
+    assert applied.stderr == (
+        "warning: AuthorizationPolicy shop/guard: $.spec.rules[0].to[0].operation.methods: only "
+        "HTTP requests have this; at layer 4 this ALLOW rule never matches\n"
+    )
+    asyncio.run(report(mesh))
+    row = mesh.hopctl("get", "cnp").stdout.splitlines()[1].split()
+    assert row == ["guard", "Admin", "1", "(all)", "1", "in,", "0", "out", "audit", "True"]
+    assert mesh.hopctl("get", "tp").stdout.splitlines()[1].split()[-2:] == ["True", "True"]
+    assert "ALLOW" in mesh.hopctl("get", "ap", "-o", "wide").stdout
+
+
+def test_a_typo_in_an_option_names_its_line(mesh, tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text(POLICIES.replace("mesh.hoplite.io/mode", "mesh.hoplite.io/mod"))
+    refused = mesh.hopctl("apply", "-f", str(file))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"hopctl: {file}:3: ClusterNetworkPolicy guard: ")
+    assert "did you mean mesh.hoplite.io/mode?" in refused.stderr
+
+
+def test_a_quarantine_is_made_changed_and_lifted(mesh):
+    def quarantine(*arguments):
+        done = mesh.hopctl("quarantine", "shop/web-1", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    nothing = "nothing goes to it or from it\n"
+    assert quarantine("--reason", "odd traffic") == f"shop/web-1 is quarantined: {nothing}"
+    assert quarantine() == f"shop/web-1 is quarantined already: {nothing}"
+    assert "True QUARANTINED" not in mesh.hopctl("get", "wl").stdout
+    assert "False QUARANTINED" in mesh.hopctl("get", "wl").stdout
+    assert quarantine("--allow-from", "ops/probe", "--allow-from", "10.0.0.0/8") == (
+        "shop/web-1 is quarantined: only ops/probe, 10.0.0.0/8 may connect to it\n"
+        "warning: Quarantine shop/web-1: $.spec.allowFrom[0]: Workload ops/probe does not exist; "
+        "it is let in from the moment it does\n"
+    )
+    stored = json.loads(mesh.hopctl("get", "qt", "shop/web-1", "-o", "json").stdout)
+    assert stored["spec"] == {
+        "workload": "web-1",
+        "allowFrom": [{"namespace": "ops", "workload": "probe"}, {"cidr": "10.0.0.0/8"}],
+        "reason": "odd traffic",
+    }
+    assert quarantine("--lift") == "shop/web-1 is not quarantined any more\n"
+    assert quarantine("--lift") == "shop/web-1 is not quarantined\n"
+    assert mesh.hopctl("get", "qt").stderr == "no quarantines\n"
+
+
+def test_a_quarantine_of_another_name_is_found(mesh):
+    text = (
+        "apiVersion: mesh.hoplite.io/v1alpha1\nkind: Quarantine\n"
+        "metadata: {name: incident-7, namespace: shop}\nspec: {workload: web-1}\n"
+    )
+    assert mesh.hopctl("apply", "-f", "-", stdin=text).returncode == 0
+    again = mesh.hopctl("quarantine", "shop/web-1", "--allow-from", "10.0.0.0/8")
+    assert again.returncode == 0, again.stderr
+    assert mesh.hopctl("get", "qt", "-o", "name").stdout == "quarantine/incident-7\n"
+    refused = mesh.hopctl("apply", "-f", "-", stdin=text.replace("incident-7", "incident-8"))
+    assert refused.returncode == 1
+    assert "Workload shop/web-1 has Quarantine shop/incident-7 already" in refused.stderr
+    assert mesh.hopctl("quarantine", "shop/web-1", "--lift").returncode == 0
+    assert mesh.hopctl("get", "qt", "-o", "name").stdout == ""
+
+
+def test_a_quarantine_may_come_before_its_workload_and_waits_for_the_nodes(mesh):
+    async def scenario():
+        node = await mesh.node("n1", "192.0.2.1")
+        await node.report(1)
+        waiting = asyncio.create_task(
+            asyncio.to_thread(mesh.hopctl, "quarantine", "shop/later", "--wait", "20"),
+            name="quarantine",
+        )
+        async with mesh.admin() as admin:
+            async for event in admin.watch(by_word("quarantine")):
+                revision = int(event.object.metadata.resource_version)
+                break
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        await node.report(revision)
+        done = await asyncio.wait_for(waiting, 10)
+        await node.report(revision + 1)
+        lifted = await asyncio.to_thread(
+            mesh.hopctl, "quarantine", "shop/later", "--lift", "--wait"
+        )
+        return done, lifted
+
+    done, lifted = asyncio.run(scenario())
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 nodes enforce revision" in done.stdout
+    assert "Workload shop/later does not exist; it will be quarantined" in done.stderr
+    assert lifted.returncode == 0, lifted.stderr
+    assert "1 of 1 nodes enforce revision" in lifted.stdout
 
 
 def test_delete_by_file_goes_backwards(mesh, tmp_path):

@@ -104,6 +104,66 @@ def test_the_other_verbs(kubectl, controller):
     assert kubectl("delete", "ns", "shop").returncode == 0
 
 
+POLICIES = """\
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Baseline
+  priority: 1
+  subject: {namespaces: {}}
+  egress: [{action: Deny, to: [{networks: [203.0.113.0/24]}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: guard, namespace: shop}
+spec: {action: DENY, rules: [{from: [{source: {namespaces: [dev]}}]}]}
+---
+apiVersion: mesh.hoplite.io/v1alpha1
+kind: TrafficPolicy
+metadata: {name: web, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: web}], outlierDetection: {}}
+---
+apiVersion: mesh.hoplite.io/v1alpha1
+kind: Quarantine
+metadata: {name: web-1, namespace: shop}
+spec: {workload: web-1}
+---
+apiVersion: mesh.hoplite.io/v1alpha1
+kind: BlockList
+metadata: {name: bad}
+spec: {cidrs: [203.0.113.0/24]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: None, selector: {app: db}, ports: [{port: 5432}]}
+"""
+
+
+def test_the_policy_kinds_by_their_short_names(kubectl):
+    kubectl("apply", "--validate=false", "-f", "-", stdin=MESH)
+    applied = kubectl("apply", "--validate=false", "-f", "-", stdin=POLICIES)
+    assert applied.returncode == 0, applied.stderr
+    assert "Workload shop/web-1 does not exist" in applied.stderr
+    for short, name in (
+        ("cnp", "clusternetworkpolicy.policy.networking.k8s.io/guard"),
+        ("ap", "authorizationpolicy.security.istio.io/guard"),
+        ("tp", "trafficpolicy.mesh.hoplite.io/web"),
+        ("qt", "quarantine.mesh.hoplite.io/web-1"),
+        ("bl", "blocklist.mesh.hoplite.io/bad"),
+    ):
+        assert kubectl("get", short, "-A", "-o", "name").stdout == f"{name}\n"
+    again = kubectl("apply", "--validate=false", "-f", "-", stdin=POLICIES)
+    assert [line.split()[1] for line in again.stdout.splitlines()] == ["unchanged"] * 6
+    db = json.loads(kubectl("get", "svc", "db", "-n", "shop", "-o", "json").stdout)
+    assert (db["spec"]["clusterIP"], db["spec"]["clusterIPs"]) == ("None", ["None"])
+    mode = ("annotate", "cnp", "guard", "mesh.hoplite.io/mod=audit")
+    refused = kubectl(*mode)
+    assert refused.returncode == 1
+    assert "did you mean mesh.hoplite.io/mode?" in refused.stderr
+
+
 def test_refusals_arrive_whole(kubectl):
     wrong = MESH.replace("selector:", "selectr:")
     refused = kubectl("apply", "--validate=false", "-f", "-", stdin=wrong)

@@ -154,6 +154,78 @@ def test_the_feed_is_the_scope_and_follows_it(controller, make):
     asyncio.run(scenario())
 
 
+def kinds(snapshot: Snapshot) -> set[str]:
+    """The policies of a snapshot, by kind and name."""
+    common = ("MeshNode", "Namespace", "Service", "Workload")
+    return {f"{key.kind}/{key.name}" for key in snapshot.objects if key.kind not in common}
+
+
+def test_policies_reach_the_nodes_when_they_concern_somebody(start, make):
+    async def scenario():
+        controller = start(rootNamespace="mesh-root")
+        n1 = await controller.node("n1")
+        reducer = FeedReducer()
+        cnp = {"tier": "Admin", "priority": 1}
+        everywhere = make.resource(
+            "AuthorizationPolicy",
+            "root",
+            {"selector": {"matchLabels": {"app": "late"}}},
+            namespace="mesh-root",
+        )
+        async with controller.admin() as admin, n1.feed() as lines:
+            reply = await admin.apply(
+                [
+                    make.namespace(),
+                    make.service("web"),
+                    make.workload("web-1", "n1", "10.0.0.1"),
+                    make.resource(
+                        "ClusterNetworkPolicy", "all", {**cnp, "subject": {"namespaces": {}}}
+                    ),
+                    make.resource(
+                        "ClusterNetworkPolicy",
+                        "blue",
+                        {**cnp, "subject": {"namespaces": {"matchLabels": {"team": "blue"}}}},
+                    ),
+                    make.resource("AuthorizationPolicy", "own", {}),
+                    everywhere,
+                    make.resource(
+                        "TrafficPolicy",
+                        "web",
+                        {
+                            "targetRefs": [{"kind": "Service", "name": "web"}],
+                            "outlierDetection": {},
+                        },
+                    ),
+                    make.resource("Quarantine", "not-yet", {"workload": "not-yet"}),
+                    make.resource("BlockList", "bad", {"cidrs": ["203.0.113.0/24"]}),
+                ]
+            )
+            snapshot = await until(lines, reducer, reply.revision)
+            assert snapshot.mesh.root_namespace == "mesh-root"
+            concerned = {
+                "ClusterNetworkPolicy/all",
+                "AuthorizationPolicy/own",
+                "TrafficPolicy/web",
+                "Quarantine/not-yet",
+                "BlockList/bad",
+            }
+            assert kinds(snapshot) == concerned
+            reply = await admin.apply(
+                [
+                    make.workload("late-1", "n2", "10.0.0.2"),
+                    make.resource("Namespace", "shop", {}, labels={"team": "blue"}),
+                ]
+            )
+            snapshot = await until(lines, reducer, reply.revision)
+            concerned |= {"ClusterNetworkPolicy/blue", "AuthorizationPolicy/root"}
+            assert kinds(snapshot) == concerned
+            await admin.delete(by_word("svc"), "shop", "web")
+            snapshot = await until(lines, reducer, reply.revision + 1)
+            assert kinds(snapshot) == concerned - {"TrafficPolicy/web"}
+
+    asyncio.run(scenario())
+
+
 def test_a_removed_node_is_cut_off(controller):
     async def scenario():
         n1 = await controller.node("n1")
@@ -190,6 +262,45 @@ def test_reports_become_status(controller, make):
             await n1.report(applied.revision + 1, workloads=("shop/web",))
             web = await admin.get(by_word("workload"), "shop", "web")
             assert web.metadata.resource_version == version
+
+    asyncio.run(scenario())
+
+
+def test_unhealthy_ports_become_status_but_not_at_every_flap(controller, make):
+    async def scenario():
+        n1 = await controller.node("n1")
+        async with controller.admin() as admin:
+            web = make.workload("web", "n1", "10.0.0.1")
+            applied = await admin.apply([make.namespace(), make.service("web"), web])
+            await n1.report(applied.revision, workloads=("shop/web",), unhealthy=(81, 80, 81))
+            web = await admin.get(by_word("workload"), "shop", "web")
+            assert web.status.unhealthy_ports == (80, 81)
+            service = await admin.get(by_word("svc"), "shop", "web")
+            ready = {c.type: c for c in service.status.conditions}["Ready"]
+            assert ready.reason == "NoReadyBackends"
+            before = int((await admin.listing(by_word("workload"))).version)
+            for i in range(40):
+                await n1.report(before, workloads=("shop/web",), unhealthy=(80,) * (i % 2))
+            after = int((await admin.listing(by_word("workload"))).version)
+            assert 1 <= after - before < 20
+
+    asyncio.run(scenario())
+
+
+def test_a_nodes_labels_come_with_it_and_leave_an_admins_alone(controller):
+    async def scenario():
+        zone = "topology.kubernetes.io/zone"
+        await controller.node("n1", **{zone: "a"})
+        async with controller.admin() as admin:
+            node = await admin.get(by_word("node"), "", "n1")
+            assert node.metadata.labels == {zone: "a"}
+            labelled = msgspec.structs.replace(node.metadata, labels={zone: "a", "team": "blue"})
+            await admin.replace(msgspec.structs.replace(node, metadata=labelled))
+            await controller.node("n1", **{zone: "b", "team": "red"})
+            node = await admin.get(by_word("node"), "", "n1")
+            assert node.metadata.labels == {zone: "b", "team": "blue"}
+        with pytest.raises(InvalidError, match=r"labels\['zone'\]"):
+            await controller.node("n2", zone="a b")
 
     asyncio.run(scenario())
 

@@ -12,7 +12,8 @@ BORN = "2026-01-01T00:00:00Z"
 
 
 def decode(kind, name, spec, api="mesh.hoplite.io/v1alpha1", status=None, **metadata):
-    spaced = {} if kind in ("MeshNode", "Namespace") else {"namespace": "shop"}
+    cluster_wide = ("MeshNode", "Namespace", "ClusterNetworkPolicy", "BlockList")
+    spaced = {} if kind in cluster_wide else {"namespace": "shop"}
     return codec.decode(
         {
             "apiVersion": api,
@@ -129,12 +130,152 @@ def test_a_node_shows_how_far_it_is():
     assert [found[k].text for k in ("NAME", "READY", "REVISION", "AGENT", "PROXY", "KERNEL")] == [
         "n1", "True", "48 (2 behind)", "0.1", "serving 3 services", "6.18",
     ]  # fmt: skip
-    assert found["FEATURES"].text == "all"
+    assert (found["FEATURES"].text, found["FEATURES"].tone) == ("all", "good")
+    assert found["ZONE"].text == "-"
     assert found["PROBLEMS"].text == "NetworkPolicy a/b: no"
     fresh = shown("nodes", decode("MeshNode", "n2", {}))
     assert [fresh[k].text for k in ("READY", "REVISION", "AGENT", "PROXY")] == [
         "False", "0 (50 behind)", "-", "-",
     ]  # fmt: skip
+
+
+def test_a_node_names_the_features_that_it_lacks():
+    features = {
+        "tcx": "no (needs Linux 6.6): x",
+        "bpf_set_retval": "yes",
+        "destroy": "no (needs Linux 6.5): y",
+    }
+    labels = {"topology.kubernetes.io/zone": "a"}
+    node = decode("MeshNode", "n1", {}, status={"features": features}, labels=labels)
+    found = shown("nodes", node, wide=True)
+    assert found["FEATURES"].text == "missing: destroy, tcx"
+    assert found["FEATURES"].tone == "warn"
+    assert found["ZONE"].text == "a"
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "words", "tone"),
+    [
+        ({}, {"ready": True}, "True", "good"),
+        ({}, {}, "False", "bad"),
+        ({"weight": 5}, {"ready": True}, "True (weight 5)", "good"),
+        ({"weight": 0}, {"ready": True}, "True (weight 0)", "warn"),
+        (
+            {"weight": 2},
+            {"ready": True, "unhealthyPorts": [80, 443]},
+            "True (unhealthy: 80,443, weight 2)",
+            "warn",
+        ),
+        ({}, {"ready": False, "unhealthyPorts": [80]}, "False (unhealthy: 80)", "bad"),
+    ],
+)
+def test_a_workload_shows_what_keeps_connections_away(spec, status, words, tone):
+    whole = {"nodeName": "n1", "cgroup": "x", "network": "host", **spec}
+    found = shown("workloads", decode("Workload", "w", whole, status=status))
+    assert (found["READY"].text, found["READY"].tone) == (words, tone)
+
+
+def test_a_quarantined_workload_is_marked():
+    w = workload("w")
+    found = shown("wl", w, quarantined={("shop", "w")})["READY"]
+    assert (found.text, found.tone) == ("True QUARANTINED", "bad")
+    assert shown("wl", w, quarantined={("ops", "w")})["READY"].text == "True"
+
+
+def test_a_service_leaves_out_backends_that_take_no_connections():
+    spec = {"ports": [{"port": 80}], "selector": {"app": "web"}}
+    idle = {"nodeName": "n1", "cgroup": "x", "network": "host", "weight": 0}
+    drained = decode("Workload", "d", idle, status={"ready": True}, labels={"app": "web"})
+    spec["sessionAffinity"], spec["trafficDistribution"] = "ClientIP", "PreferClose"
+    found = shown(
+        "svc", decode("Service", "web", spec, "v1"), wide=True, workloads=[workload("a"), drained]
+    )
+    assert found["BACKENDS"].text == "1/2"
+    assert found["BALANCING"].text == "affinity ClientIP,PreferClose"
+
+
+POLICY_API = "policy.networking.k8s.io/v1alpha2"
+PROGRAMMED = {"conditions": conditions(Programmed="True", ResolvedRefs="False")}
+
+
+def test_policies_show_whom_they_are_about_and_how_they_are_enforced():
+    spec = {
+        "tier": "Admin",
+        "priority": 7,
+        "subject": {
+            "pods": {
+                "namespaceSelector": {"matchLabels": {"team": "blue"}},
+                "podSelector": {},
+            }
+        },
+        "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}],
+    }
+    annotations = {"mesh.hoplite.io/mode": "audit", "mesh.hoplite.io/established": "drain 30"}
+    policy = decode(
+        "ClusterNetworkPolicy", "c", spec, POLICY_API, PROGRAMMED, annotations=annotations
+    )
+    found = shown("cnp", policy, wide=True)
+    assert {k: c.text for k, c in found.items()} == {
+        "NAME": "c",
+        "TIER": "Admin",
+        "PRIORITY": "7",
+        "SUBJECT": "team=blue / (all)",
+        "RULES": "1 in, 0 out",
+        "MODE": "audit,drain 30s",
+        "PROGRAMMED": "True",
+        "MESSAGE": "Programmed says True; ResolvedRefs says False",
+        "AGE": "1d",
+    }
+    assert found["MODE"].tone == "warn"
+    everybody = decode(
+        "ClusterNetworkPolicy", "c", {**spec, "subject": {"namespaces": {}}}, POLICY_API
+    )
+    assert shown("cnp", everybody)["SUBJECT"].text == "(all)"
+
+
+def test_an_authorization_policy_shows_action_and_selector():
+    spec = {"action": "DENY", "selector": {"matchLabels": {"app": "web"}}, "rules": [{}, {}]}
+    annotations = {
+        "mesh.hoplite.io/identity": "strict",
+        "mesh.hoplite.io/established": "keep",
+        "istio.io/dry-run": "false",
+    }
+    policy = decode(
+        "AuthorizationPolicy", "a", spec, "security.istio.io/v1", annotations=annotations
+    )
+    found = shown("ap", policy)
+    assert [found[k].text for k in ("ACTION", "SELECTOR", "RULES", "MODE", "PROGRAMMED")] == [
+        "DENY", "app=web", "2", "enforce,strict,keep", "-",
+    ]  # fmt: skip
+
+
+def test_a_traffic_policy_says_what_it_does():
+    spec = {
+        "targetRefs": [{"kind": "Service", "name": "web"}, {"kind": "Service", "name": "api"}],
+        "loadBalancing": {"affinity": {"type": "ClientIP"}, "locality": {"prefer": "Zone"}},
+        "healthCheck": {"protocol": "HTTP"},
+        "outlierDetection": {},
+        "connectionLimits": {
+            "perIdentity": {"connectionsPerSecond": 10, "concurrentConnections": 5}
+        },
+    }
+    found = shown("tp", decode("TrafficPolicy", "t", spec, status=PROGRAMMED))
+    assert found["TARGETS"].text == "web,api"
+    assert found["DOES"].text == (
+        "affinity 10800s, prefer Zone, HTTP check 5s, eject after 5, limit 10/s, limit 5 open"
+    )
+    assert found["RESOLVEDREFS"].text == "False (Because)"
+
+
+def test_quarantines_and_block_lists_say_whom_and_why():
+    peers = [{"namespace": "ops", "workload": "probe"}, {"cidr": "10.0.0.0/8"}]
+    spec = {"workload": "w", "allowFrom": peers, "reason": "odd traffic"}
+    found = shown("qt", decode("Quarantine", "w", spec, status=PROGRAMMED))
+    assert found["ALLOW-FROM"].text == "ops/probe,10.0.0.0/8"
+    assert found["REASON"].text == "odd traffic"
+    cidrs = [f"203.0.113.{i}" for i in range(7)]
+    blocks = decode("BlockList", "b", {"cidrs": cidrs})
+    assert shown("bl", blocks)["CIDRS"].text == f"{','.join(cidrs[:5])} and 2 more"
 
 
 def test_a_workload_shows_who_it_is():

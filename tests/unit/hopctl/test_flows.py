@@ -24,6 +24,17 @@ def test_flags_become_a_query():
     )
 
 
+def test_what_a_policy_in_audit_mode_would_refuse_can_be_asked_for():
+    assert read(verdict="audit").verdict == "AUDIT"
+    flow = Flow(
+        time="2026-01-01T00:00:00Z", node="n1", direction="inbound", protocol="TCP",
+        verdict="AUDIT", reason="WOULD_DENY", reason_code=6, path="direct",
+        source=FlowEndpoint(), destination=FlowEndpoint(), state="closed",
+    )  # fmt: skip
+    cells = row(flow)
+    assert [(c.text, c.tone) for c in cells[7:9]] == [("AUDIT", "warn"), ("WOULD_DENY", "warn")]
+
+
 @pytest.mark.parametrize(
     ("flags", "flag"),
     [

@@ -57,6 +57,45 @@ def test_cgroup_and_namespace(group: Path) -> None:
         netns.remove(name)
 
 
+def test_a_resolv_conf_of_its_own(group: Path, tmp_path: Path) -> None:
+    machines = Path("/etc/resolv.conf").read_text()
+    mounts = Path("/proc/self/mountinfo").read_text()
+    own = tmp_path / "resolv.conf"
+    own.write_text("nameserver 192.0.2.1\n")
+    place = Place(cgroup=str(group), resolv_conf=str(own))
+    assert run(place, ["cat", "/etc/resolv.conf"]).stdout == "nameserver 192.0.2.1\n"
+    assert run(Place(cgroup=str(group)), ["cat", "/etc/resolv.conf"]).stdout == machines
+    assert Path("/etc/resolv.conf").read_text() == machines
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def test_what_is_unmounted_on_the_machine_is_gone_for_those_with_a_resolv_conf_too(
+    group: Path, tmp_path: Path
+) -> None:
+    """Lest a namespace's name, or the bpffs, stays for as long as somebody has looked at it."""
+    name = f"hl-test{os.getpid()}.resolv"
+    netns.create(name)
+    own = tmp_path / "resolv.conf"
+    own.touch()
+    place = Place(cgroup=str(group), resolv_conf=str(own))
+    held = subprocess.Popen(
+        launcher(place, ["sh", "-c", "echo ready; cat >/dev/null"]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert held.stdout is not None
+        assert held.stdout.readline() == "ready\n"
+        seen = Path(f"/proc/{held.pid}/mountinfo")
+        assert name in seen.read_text()
+        netns.remove(name)
+        assert name not in seen.read_text()
+    finally:
+        held.communicate()
+        netns.remove(name)
+
+
 @pytest.mark.parametrize("uid", [0, NOBODY], ids=["root", "nobody"])
 def test_no_capability_is_left_and_none_can_be_gained(group: Path, uid: int) -> None:
     found = proc_status(Place(cgroup=str(group), privileged=False, uid=uid, gid=uid))
@@ -121,3 +160,12 @@ def test_a_place_that_is_not_there_is_one_line() -> None:
     assert result.returncode == 126
     assert result.stderr.startswith("true: cannot be started: ")
     assert "/no/such/group/cgroup.procs" in result.stderr
+
+
+def test_a_resolv_conf_that_is_not_there_is_one_line(group: Path) -> None:
+    result = run(Place(cgroup=str(group), resolv_conf="/no/such/file"), ["true"])
+    assert result.returncode == 126
+    assert result.stderr == (
+        "true: cannot be started: [Errno 2] No such file or directory: "
+        "'/no/such/file on /etc/resolv.conf'\n"
+    )

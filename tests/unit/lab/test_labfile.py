@@ -166,6 +166,13 @@ def test_json_is_yaml_and_the_rest_is_defaulted() -> None:
             ),
         ),
         (
+            HEAD + "spec:\n  nodes: [{name: n}]\n  dns:\n    upstreams: [192.0.2.1, dns.example]",
+            (
+                "f.yaml:6: $.spec.dns.upstreams[1]: 'dns.example' is not an IP address, with or "
+                "without a port; write e.g. 10.244.1.11"
+            ),
+        ),
+        (
             nodes(
                 "  - name: n1\n    workloads:\n    - {name: w}\n    - {name: w-n2}\n"
                 "  - name: n2\n    workloads:\n    - {name: w}"
@@ -206,6 +213,12 @@ def test_json_is_yaml_and_the_rest_is_defaulted() -> None:
 )
 def test_every_refusal_names_the_place(text: str, expected: str) -> None:
     assert expected in refusal(text)
+
+
+def test_upstreams_of_names() -> None:
+    assert parse(nodes("  - {name: n}"), "f.yaml").dns_upstreams == ()
+    text = nodes("  - {name: n}\n  dns: {upstreams: [10.244.1.11, '[fd00::1]:5353']}")
+    assert parse(text, "f.yaml").dns_upstreams == ("10.244.1.11", "[fd00::1]:5353")
 
 
 def test_too_many() -> None:

@@ -40,6 +40,14 @@ def test_programs_are_looked_for_in_the_workloads_own_path(as_root: None, tmp_pa
         machine.check(planned("[./sh]"))
 
 
+def test_a_machine_without_a_resolv_conf(
+    as_root: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
+    with pytest.raises(HopliteError, match=r"resolv\.conf: not there, .*; make it: touch /"):
+        machine.check(planned("[]"))
+
+
 def test_a_read_only_cgroup_mount(
     as_root: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

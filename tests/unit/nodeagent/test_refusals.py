@@ -49,6 +49,13 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         (GOOD + "mapSizes: {tables: 5}\n", ["$.mapSizes", "not a map", "peers"]),
         (GOOD + "mapSizes: {peers: 0}\n", ["$.mapSizes.peers", "at least 1"]),
         (GOOD + "mapSizes: {events: 5000}\n", ["power of two"]),
+        (GOOD + "dnsListen: [localhost]\n", ["$.dnsListen[0]", "'localhost' is not an IP address"]),
+        (GOOD + "dnsListen: ['0.0.0.0']\n", ["$.dnsListen[0]", "can be reached from elsewhere"]),
+        (GOOD + "dnsListen: ['::']\n", ["$.dnsListen[0]", "can be reached from elsewhere"]),
+        (GOOD + "dnsListen: [127.0.0.1, 192.0.2.1]\n", ["$.dnsListen[1]", "169.254.77.1"]),
+        (GOOD + "dnsUpstreams: [resolv.conf]\n", ["$.dnsUpstreams[0]", "not an IP address"]),
+        (GOOD + "dnsUpstreams: ['192.0.2.1:0']\n", ["$.dnsUpstreams[0]", "192.0.2.1:53"]),
+        (GOOD + "dnsUpstreams: [169.254.77.1]\n", ["$.dnsUpstreams[0]", "is this agent itself"]),
         ("- a list\n", ["not a mapping"]),
         ("a: [1\n", ["agent.yaml:", "not YAML"]),
     ],
@@ -56,6 +63,19 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 def test_settings_that_make_no_sense(text: str, words: list[str], tmp_path: Path) -> None:
     line = refusal(agent(text, tmp_path, "--check"))
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dnsListen: []\n",
+        "dnsListen: ['127.0.0.53:5353', '::1', 'fd6d:6573:6800:ffff::1']\n",
+        "dnsUpstreams: []\n",
+        "dnsUpstreams: [/etc/resolv.conf, 192.0.2.1, '[2001:db8::1]:5353', '169.254.77.1:5353']\n",
+    ],
+)
+def test_settings_of_names(text: str, tmp_path: Path) -> None:
+    assert agent(GOOD + text, tmp_path, "--check").returncode == 0
 
 
 def test_good_settings_pass_the_check(tmp_path: Path) -> None:

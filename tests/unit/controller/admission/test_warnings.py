@@ -150,6 +150,20 @@ def test_what_only_http_requests_have_is_told(make, action, rule, words):
     )
 
 
+@pytest.mark.parametrize(
+    ("check", "warned"),
+    [({}, True), ({"port": 8080}, False), ({"protocol": "HTTP"}, True)],
+)
+def test_udp_ports_are_not_asked_for_their_health(make, check, warned):
+    ports = [{"port": 53, "name": "tcp"}, {"port": 53, "name": "udp", "protocol": "UDP"}]
+    state = make.state(make.node("n1"), make.workload("dns-1"), make.service("dns", ports=ports))
+    refs = [{"kind": "Service", "name": "dns"}]
+    policy = make.resource("TrafficPolicy", "dns", {"targetRefs": refs, "healthCheck": check})
+    warnings = make.plan(state, policy).warnings
+    assert len(warnings) == warned
+    assert all("the UDP ports of Service shop/dns are not checked" in w for w in warnings)
+
+
 def test_nobody_dials_a_headless_service(make):
     state = make.state(make.node("n1"), make.workload("db-1"), make.service("db", clusterIP="None"))
     for wanted in (make.route("db", "db"), make.traffic("db")):

@@ -214,8 +214,7 @@ def test_every_step_answers_like_before_or_after(old: Mesh, other: Mesh, what: s
         walk(kernel, delta, late, before, after)
     assert answers(kernel) == after
     remove(kernel, late, after, after)
-    settled = compiler.settle()
-    if settled is not None:
+    while (settled := compiler.settle()) is not None:
         late = {}
         walk(kernel, settled, late, after, after)
         remove(kernel, late, after, after)

@@ -51,8 +51,7 @@ class Follower:
         self.objects = objects
 
     def settle(self) -> None:
-        delta = self.compiler.settle()
-        if delta is not None:
+        while (delta := self.compiler.settle()) is not None:
             self._carry_out(delta)
 
     def _carry_out(self, delta) -> None:

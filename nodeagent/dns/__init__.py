@@ -1,0 +1,1 @@
+"""The node's DNS: answers for the mesh's names, forwards all others."""
