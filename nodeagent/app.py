@@ -19,11 +19,15 @@ from nodeagent.admin import Admin
 from nodeagent.cgroups import CgroupFinder
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
+from nodeagent.datapath import interfacehooks
 from nodeagent.datapath.attach import Attached, Datapath
+from nodeagent.datapath.interfacehooks import InterfaceHooks
 from nodeagent.datapath.sync import Writer
 from nodeagent.dns.server import DnsServer
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
+from nodeagent.guard import Guard
+from nodeagent.interfaces import InterfaceFinder
 from nodeagent.join import Membership
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
@@ -37,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 def remove(config: AgentConfig) -> None:
     """Take everything that agents of this configuration put into the kernel off the machine."""
+    if machine.owns_network(owns_machine=config.i_own_this_machine):
+        interfacehooks.remove(Path(config.pin_dir))
     _datapath(config).remove()
     loopback.remove(_proxy_addresses(config))
 
@@ -75,6 +81,7 @@ class Agent:
             config.dns_upstreams,
             (*config.addresses, *_proxy_addresses(config)),
         )
+        self._guard = self._make_guard(root)
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
@@ -86,6 +93,7 @@ class Agent:
             on_write=self._cutter.look,
             resolvers=self._dns.believed,
             host_netns=machine.netns_cookie(),
+            guard=self._guard,
         )
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
@@ -110,6 +118,18 @@ class Agent:
                     "cut": self._cutter.run(),
                 },
             )
+
+    def _make_guard(self, root: Path) -> Guard | None:
+        """None if interfaces are not to be touched."""
+        config = self._config
+        if not machine.owns_network(owns_machine=config.i_own_this_machine):
+            _log.warning("this is the machine's own network: its interfaces are left alone")
+            return None
+        if config.interface_hooks == "off":
+            interfacehooks.remove(Path(config.pin_dir))
+            return None
+        hooks = InterfaceHooks(self._datapath, self._attached, config.interface_hooks)
+        return Guard(InterfaceFinder(root, config.addresses, config.uplinks), hooks)
 
     def _attach(self, attached: Attached, root: Path) -> None:
         self._datapath.connect_calls(attached)
@@ -154,7 +174,7 @@ class Agent:
             node,
             connect,
             lambda: self._reconciler.in_force,
-            self._attached.features,
+            self._attached.features | (self._guard.features() if self._guard else {}),
             self._changed,
         )
         channel = Channel(node, connect, self._ask, self._cover)

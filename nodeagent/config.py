@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 
 import msgspec
 
@@ -62,6 +63,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     flow_history: int = 50000
     udp_idle_seconds: float = 10.0
     map_sizes: dict[str, int] = {}
+    uplinks: tuple[str, ...] = ()
+    interface_hooks: Literal["auto", "tcx", "clsact", "off"] = "auto"
     i_own_this_machine: bool = False
     log_level: str = "info"
 

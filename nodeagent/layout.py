@@ -39,18 +39,6 @@ SERVICE_REDIRECT = 1
 STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
 LOSSES = ("event", "pair", "flow", "origin", "name")
 PROTOCOLS = {"TCP": 6, "UDP": 17}
-PROTOCOL_NAMES = {
-    1: "ICMP",
-    2: "IGMP",
-    6: "TCP",
-    17: "UDP",
-    47: "GRE",
-    50: "ESP",
-    51: "AH",
-    58: "ICMPv6",
-    132: "SCTP",
-    255: "not IP",
-}
 PORT_RULES_OTHER = 0  # stands for every other protocol
 CLASS_ANY = 0xFFFFFFFF
 DECISION_STRICT = 1

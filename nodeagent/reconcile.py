@@ -18,6 +18,7 @@ from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
 from nodeagent.desired.units import Facts, PortName
 from nodeagent.feedstore import FeedStore
+from nodeagent.guard import Guard
 from nodeagent.state import Name, NodeState, advance, difference
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.metrics import Gauges
@@ -54,6 +55,7 @@ class Reconciler:
         on_write: Callable[[], None],
         resolvers: Callable[[], tuple[tuple[str, int], ...]],
         host_netns: int,
+        guard: Guard | None = None,
     ) -> None:
         self._writer = writer
         self._finder = finder
@@ -63,6 +65,7 @@ class Reconciler:
         self._on_change = on_change
         self._on_write = on_write
         self._resolvers = resolvers
+        self._guard = guard
         self._facts = Facts(
             host_netns=host_netns,
             proxy4=nodecontract.PROXY_ADDRESS4,
@@ -113,7 +116,11 @@ class Reconciler:
     # -- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Apply what comes; every tick look for cgroups and drop what the last change replaced."""
+        """Apply what comes; every tick, and when interfaces change, look what is there now and drop
+        what the last change replaced.
+        """
+        if self._guard is not None:
+            asyncio.get_running_loop().add_reader(self._guard, self._wake.set)
         while True:
             try:
                 async with asyncio.timeout(_TICK_SECONDS):
@@ -125,6 +132,8 @@ class Reconciler:
             snapshot, self._wished = self._wished, None
             if snapshot is not None:
                 self._apply(snapshot)
+            else:
+                self._tick()
 
     def _tick(self) -> None:
         if self._look(self.state) != self._facts:  # a cgroup appeared, vanished, or was made anew
@@ -145,6 +154,7 @@ class Reconciler:
         """Kernel first, then the disk, and only then the word that it is in force."""
         try:
             self._write(self._compile(snapshot))
+            self._guard_interfaces()
             if snapshot is not None:
                 self._store.save(snapshot)
         except (HopliteError, OSError) as error:
@@ -162,9 +172,19 @@ class Reconciler:
 
     def _look(self, state: NodeState) -> Facts:
         """The facts as they are now."""
-        return replace(
-            self._facts, cgroups=self._finder.find(state.local), resolvers=self._resolvers()
-        )
+        cgroups = self._finder.find(state.local)
+        facts = replace(self._facts, cgroups=cgroups, resolvers=self._resolvers())
+        if self._guard is None:
+            return facts
+        return replace(facts, interfaces=self._guard.find(state.local, cgroups))
+
+    def _guard_interfaces(self) -> None:
+        """Put programs to the interfaces that the maps speak of now; tried again if it fails."""
+        if self._guard is None:
+            return
+        self._in_step = False
+        self._guard.make(self._facts.interfaces)
+        self._in_step = True
 
     def _compile(self, snapshot: Snapshot | None) -> list[Delta]:
         """What the newest wish and facts ask for; after a failure, all of it from the beginning."""
@@ -217,12 +237,10 @@ class Reconciler:
         for workload in self.state.local:
             name = (workload.metadata.namespace, workload.metadata.name)
             found = name in self._facts.cgroups
+            message = "" if found else f"no cgroup {workload.spec.cgroup} on this node yet"
+            if name in self._facts.interfaces.unguarded:
+                message = "no veth of its own on this node: only its sockets are policed"
             reports.append(
-                WorkloadReport(
-                    namespace=name[0],
-                    name=name[1],
-                    ready=found,
-                    message="" if found else f"no cgroup {workload.spec.cgroup} on this node yet",
-                )
+                WorkloadReport(namespace=name[0], name=name[1], ready=found, message=message)
             )
         return tuple(reports)

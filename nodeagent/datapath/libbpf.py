@@ -95,9 +95,21 @@ def obj_pin(fd: int, path: Path) -> None:
         raise _failed("cannot pin", str(path), "check that bpffs is mounted there")
 
 
-def link_create(program: int, target: int, attach: str) -> int:
-    """Attach a program to a cgroup as a link; the link's file descriptor."""
-    fd: int = _LIBRARY.bpf_link_create(program, target, ATTACH[attach], None)
+class _LinkOptions(ctypes.Structure):
+    """The head of struct bpf_link_create_opts (bpf/libbpf.h)."""
+
+    _fields_ = (("size", ctypes.c_size_t), ("flags", ctypes.c_uint32), ("pad", ctypes.c_uint32))
+
+
+FIRST = 1 << 3  # BPF_F_BEFORE, and no other program named: before all others (tcx)
+
+
+def link_create(program: int, target: int, attach: str, flags: int = 0) -> int:
+    """Attach a program to a cgroup (its file descriptor) or an interface (its index) as a link; the
+    link's file descriptor.
+    """
+    options = _LinkOptions(ctypes.sizeof(_LinkOptions), flags)
+    fd: int = _LIBRARY.bpf_link_create(program, target, ATTACH[attach], ctypes.byref(options))
     if fd < 0:
         raise _failed(f"cannot attach at {attach}")
     return fd
@@ -159,6 +171,12 @@ def link_target(link: int) -> tuple[int, int]:
     info = _LinkInfo()
     _info(link, info)
     return info.prog_id, info.cgroup_id
+
+
+def link_interface(link: int) -> tuple[int, int]:
+    """``(program id, interface's index)`` of a tcx link; index 0 when its interface is gone."""
+    number, target = link_target(link)
+    return number, target & 0xFFFFFFFF  # the attach type is in the upper half
 
 
 def program_id(program: int) -> int:

@@ -171,8 +171,7 @@ class Compiler:
             flipped = self._matrix.set_policies(together.chains, affected)
             deltas.append(self._finish(self._users(flipped)))
         before, self.state, self._ends.state = self.state, state, state
-        if first or any(True for _ in changes.of(BlockList)):
-            self._blocked = Blocked(state.block_lists.values())
+        self._blocked = _blocked(self._blocked, state, changes)
         stale = dirty.by_facts(self.facts, facts)
         self.facts = facts
         if any(address in state.index.virtual for address, _ in facts.resolvers):
@@ -237,7 +236,7 @@ class Compiler:
 
     def _finish(self, stale: set[Unit]) -> Delta:
         """Compute stale units, then those whose classes they opened or closed, then the pairs."""
-        for unit in stale:
+        for unit in stale | dirty.behind_interfaces(stale, self.facts):
             self._retire_classes(self._compute(unit))
         for pair, answer in self._matrix.changes().items():
             self._answer(pair, answer)
@@ -281,16 +280,24 @@ class Compiler:
                 services.service(sheet, (namespace, name))
             case ("local", namespace, name):
                 local.workload(sheet, (namespace, name))
+            case ("interface" | "blocked", *_):
+                self._fill_guarded(sheet, unit)
             case ("blocks",):
                 local.blocks(sheet)
-            case ("blocked",):
-                local.blocked(sheet, self.rule_number)
             case ("domains",):
                 domains.domains(sheet, mentioned_domains(self.state.policies.values()))
             case ("resolvers",):
                 domains.resolvers(sheet)
             case ("node",):
                 self._node_classes = local.node(sheet)
+
+    def _fill_guarded(self, sheet: Sheet, unit: Unit) -> None:
+        """What the programs at interfaces look up."""
+        match unit:
+            case ("interface", index):
+                local.interface(sheet, int(index))
+            case ("blocked",):
+                local.blocked(sheet, self.rule_number)
 
     def _put(self, name: str, key: bytes, value: bytes) -> None:
         table = self.tables[name]
@@ -422,6 +429,12 @@ def _is_redirect(service: bytes | None) -> int:
 
 def _blocks(state: NodeState) -> Blocks:
     return mentioned_blocks(state.policies.values(), state.quarantines.values())
+
+
+def _blocked(former: Blocked, state: NodeState, changes: Changes) -> Blocked:
+    """The block lists of a state, the same object if they are the former ones."""
+    changed = any(True for _ in changes.of(BlockList))
+    return Blocked(state.block_lists.values()) if changed else former
 
 
 def _about_policy(changes: Changes) -> bool:

@@ -26,6 +26,7 @@ def everything(state: NodeState, facts: Facts) -> set[Unit]:
     units |= {("service", *name) for name in state.services}
     units |= {("listeners", node) for node in index.on_node}
     units |= {("local", *name) for name in index.on_node.get(state.node, ())}
+    units |= {("interface", str(number)) for number in facts.interfaces.ends}
     return units | {NODE, BLOCKS, DOMAINS, RESOLVERS, BLOCKED}
 
 
@@ -76,21 +77,28 @@ def by_facts(before: Facts, after: Facts) -> set[Unit]:
     """The units that what the node itself knows is part of."""
     names = {
         name
-        for old, new in (
-            (before.cgroups, after.cgroups),
-            (before.interfaces, after.interfaces),
-        )
-        for name in {*old, *new}
-        if old.get(name) != new.get(name)
+        for name in {*before.cgroups, *after.cgroups}
+        if before.cgroups.get(name) != after.cgroups.get(name)
     }
     found: set[Unit] = {("local", *name) for name in names}
     found |= {("service", port[0], port[1]) for port in before.redirected ^ after.redirected}
+    old, new = before.interfaces.ends, after.interfaces.ends
+    found |= {("interface", str(i)) for i in {*old, *new} if old.get(i) != new.get(i)}
     if before.resolvers != after.resolvers:
         found.add(RESOLVERS)
     if (before.proxy4, before.proxy6) != (after.proxy4, after.proxy6):
         addresses = (before.proxy4, before.proxy6, after.proxy4, after.proxy6)
         found |= {("address", address) for address in addresses if address}
     return found
+
+
+def behind_interfaces(stale: set[Unit], facts: Facts) -> set[Unit]:
+    """The interfaces behind which workloads live whose units are stale."""
+    return {
+        ("interface", str(index))
+        for index, end in facts.interfaces.ends.items()
+        if any(("local", *name) in stale for name in end.workloads)
+    }
 
 
 def _named_services(changes: Changes) -> Iterator[Name]:

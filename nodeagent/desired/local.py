@@ -13,10 +13,10 @@ from nodeagent.desired.units import FROM_HERE, HERE, Facts, Sheet
 from nodeagent.layout import End, address_bytes, port_bytes, version_of
 from nodeagent.policy.decisions import Rule
 from nodeagent.policy.members import Member
-from nodeagent.state import Name, name_of
+from nodeagent.state import Name
 
 _ALL4 = ipaddress.IPv4Network("0.0.0.0/0")
-_UNSPECIFIED = ((4, "0.0.0.0"), (6, "::"))  # stand for whoever is behind an interface
+_UNSPECIFIED = ("0.0.0.0", "::")  # stand for whoever is behind an interface
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Settings:
 
 def workload(sheet: Sheet, name: Name) -> None:
     """A local workload: connections begin and arrive here, and its cgroup tells whose they are."""
-    found = sheet.state.workloads.get(name)
-    if found is None or found.spec.node_name != sheet.state.node:
+    found = _here(sheet, name)
+    if found is None:
         return
     classes = [sheet.number(sheet.ends.workload(found, version), HERE) for version in (4, 6)]
     cgroup = sheet.facts.cgroups.get(name)
@@ -65,16 +65,25 @@ def workload(sheet: Sheet, name: Name) -> None:
         cgroup[0].to_bytes(8, "little"),
         layout.WORKLOAD.pack(found.status.identity, *classes, flags),
     )
-    if found.spec.network == "pod":
-        _interfaces(sheet, found, cgroup)
 
 
-def _interfaces(sheet: Sheet, found: Workload, cgroup: tuple[int, int]) -> None:
-    """Who is behind the host's ends of a workload's interfaces, and with which addresses."""
-    for index, netns in sheet.facts.interfaces.get(name_of(found), ()):
-        ends = [(version_of(address), address) for address in found.spec.addresses]
-        for version, address in (*ends, *_UNSPECIFIED):
-            number = sheet.number(sheet.ends.workload(found, version), HERE)
+def _here(sheet: Sheet, name: Name) -> Workload | None:
+    """A workload, if it is this node's."""
+    found = sheet.state.workloads.get(name)
+    return found if found is not None and found.spec.node_name == sheet.state.node else None
+
+
+def interface(sheet: Sheet, index: int) -> None:
+    """Who is behind the host's end of an interface: whoever it is, and at each address."""
+    end = sheet.facts.interfaces.ends.get(index)
+    if end is None:
+        return
+    for place, name in enumerate(end.workloads):
+        found, cgroup = _here(sheet, name), sheet.facts.cgroups.get(name)
+        if found is None or cgroup is None or found.spec.network != "pod":
+            continue
+        for address in (*found.spec.addresses, *(_UNSPECIFIED if place == 0 else ())):
+            number = sheet.number(sheet.ends.workload(found, version_of(address)), HERE)
             flags = local_flags(sheet, found, number) & ~int(End.LOCAL)
             if sheet.blocked.rule(address_bytes(address)):
                 flags |= End.BLOCKED
@@ -82,7 +91,7 @@ def _interfaces(sheet: Sheet, found: Workload, cgroup: tuple[int, int]) -> None:
                 "interfaces",
                 layout.INTERFACE_KEY.pack(index, address_bytes(address)),
                 layout.INTERFACE.pack(
-                    cgroup[0], found.status.identity, number, flags, netns, cgroup[1]
+                    cgroup[0], found.status.identity, number, flags, end.netns, cgroup[1]
                 ),
             )
 

@@ -6,8 +6,9 @@ these refer to. Units never depend on each other's entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nodeagent.desired.ends import Ends
 from nodeagent.policy.blocklists import Blocked
@@ -18,7 +19,7 @@ PortName = tuple[str, str, int]  # namespace, service, port
 
 # ("address", text) · ("listeners", node) · ("local", namespace, name) ·
 # ("service", namespace, name) · ("blocks",) · ("domains",) ·
-# ("resolvers",) · ("node",) · ("blocked",)
+# ("resolvers",) · ("node",) · ("blocked",) · ("interface", index)
 Unit = tuple[str, ...]
 
 BLOCKS: Unit = ("blocks",)
@@ -28,14 +29,34 @@ NODE: Unit = ("node",)
 BLOCKED: Unit = ("blocked",)
 
 
+class HostEnd(NamedTuple):
+    """What is behind the host's end of an interface: the number of the namespace, and whose it is,
+    the owner first. (There are several if workloads share a namespace.)
+    """
+
+    netns: int
+    workloads: tuple[Name, ...]
+
+
+@dataclass(frozen=True)
+class Interfaces:
+    """The host's ends of pods' interfaces by index, the indexes of the node's own interfaces, and
+    the pods of which something runs but no interface was found.
+    """
+
+    ends: Mapping[int, HostEnd] = field(default_factory=dict)
+    uplinks: frozenset[int] = frozenset()
+    unguarded: frozenset[Name] = frozenset()
+
+
 @dataclass(frozen=True)
 class Facts:
-    """What the node itself knows: found cgroups (id and level), the host's ends of pods' interfaces
-    (index, and number of the pod's network namespace), and what the proxy is ready for.
+    """What the node itself knows: found cgroups (id and level) and interfaces, and what the proxy
+    is ready for.
     """
 
     cgroups: dict[Name, tuple[int, int]] = field(default_factory=dict)
-    interfaces: dict[Name, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    interfaces: Interfaces = Interfaces()
     redirected: frozenset[PortName] = frozenset()
     host_netns: int = 0
     proxy4: str = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from meshapi.flow import PROTOCOLS
 from meshapi.verdict import Reason, Verdict
 from nodeagent import layout
 from nodeagent.desired.plan import Table
@@ -120,7 +121,7 @@ class Kernel:
     def _to_address(
         self, source: tuple[int, End], address: str, port: int, protocol: int
     ) -> Outcome:
-        class_, flags = self._peer(address, port, layout.PROTOCOL_NAMES[protocol], by_port=True)
+        class_, flags = self._peer(address, port, PROTOCOLS[protocol], by_port=True)
         if flags & End.VIP:
             return Outcome(Verdict.DENY, Reason.SERVICE_PORT_UNKNOWN)
         return self._outbound(source, (class_, flags), protocol, port, f"{address}:{port}")
