@@ -24,6 +24,28 @@ static __always_inline struct interface *interface_at(u32 index, const struct ad
 	return interface_find(&key);
 }
 
+/* The same for nearly every packet: the address that was asked for last. */
+static __always_inline struct interface *interface_again(const struct settings *cfg, u32 index,
+							 const struct address *address)
+{
+	struct seen *seen = seen_at(index << 1 | address_is4(address));
+	struct interface *found;
+
+	if (!seen)
+		return NULL;
+	if (seen->key.index == index && seen->epoch == cfg->policy_epoch &&
+	    address_same(&seen->key.address, address))
+		return &seen->interface;
+	found = interface_at(index, address);
+	if (!found)
+		return NULL;
+	seen->key.index = index;
+	seen->key.address = *address;
+	seen->epoch = cfg->policy_epoch;
+	seen->interface = *found;
+	return &seen->interface;
+}
+
 /* Who is behind an interface, whatever the address. */
 static __always_inline struct interface *interface_owner(u32 index, bool v4)
 {
@@ -163,22 +185,23 @@ static __always_inline void lookup_tuple(const struct frame *frame, bool remote,
  * Will mesh_ingress decide about it: is the receiver a socket that the pod itself has bound? For TCP
  * the listening socket is asked for, not one of an earlier connection between the same ports.
  */
-static __always_inline bool socket_receives(struct __sk_buff *skb, const struct passage *passage)
+static __always_inline bool socket_receives(struct __sk_buff *skb, const struct frame *frame,
+					    u64 cgroup, s32 netns)
 {
-	bool tcp = passage->frame.tuple.protocol == IPPROTO_TCP;
+	bool tcp = frame->tuple.protocol == IPPROTO_TCP;
 	struct bpf_sock_tuple tuple = {};
-	u32 size = passage->frame.v4 ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6);
+	u32 size = frame->v4 ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6);
 	struct bpf_sock *sk;
-	u64 *cgroup;
+	u64 *owner;
 	bool ours;
 
-	lookup_tuple(&passage->frame, !tcp, &tuple);
-	sk = tcp ? bpf_sk_lookup_tcp(skb, &tuple, size, passage->netns, 0) :
-		   bpf_sk_lookup_udp(skb, &tuple, size, passage->netns, 0);
+	lookup_tuple(frame, !tcp, &tuple);
+	sk = tcp ? bpf_sk_lookup_tcp(skb, &tuple, size, netns, 0) :
+		   bpf_sk_lookup_udp(skb, &tuple, size, netns, 0);
 	if (!sk)
 		return false;
-	cgroup = receiver_of(sk);
-	ours = cgroup && *cgroup == passage->cgroup;
+	owner = receiver_of(sk);
+	ours = owner && *owner == cgroup;
 	bpf_sk_release(sk);
 	return ours;
 }
@@ -291,11 +314,14 @@ static __always_inline void frame_refused(const struct settings *cfg, const stru
 					  const struct decision *decision, u64 cgroup, u32 index,
 					  u8 hook)
 {
+	bool ports = frame->tuple.protocol == IPPROTO_TCP || frame->tuple.protocol == IPPROTO_UDP;
 	bool syn = frame->tuple.protocol == IPPROTO_TCP && frame_begins(frame);
+	__be16 local_port = ports ? frame->tuple.local_port : 0;
+	__be16 remote_port = ports ? frame->tuple.remote_port : 0;
 	struct refused_key key = {
 		.remote = frame->tuple.remote,
-		.remote_port = frame->tuple.remote_port,
-		.local_port = frame->tuple.local_port,
+		.remote_port = remote_port,
+		.local_port = local_port,
 		.sequence = syn ? frame->sequence :
 			    index ^ frame->tuple.protocol << 24 ^ (u32)decision->reason << 16,
 	};
@@ -305,9 +331,9 @@ static __always_inline void frame_refused(const struct settings *cfg, const stru
 		.started = bpf_ktime_get_ns(),
 		.cgroup = cgroup,
 		.dialled = frame->outbound ? frame->tuple.remote : frame->tuple.local,
-		.dialled_port = frame->outbound ? frame->tuple.remote_port : frame->tuple.local_port,
+		.dialled_port = frame->outbound ? remote_port : local_port,
 		.actual = frame->tuple.remote,
-		.actual_port = frame->tuple.remote_port,
+		.actual_port = remote_port,
 		.source = frame->outbound ? local->identity : remote->identity,
 		.destination = frame->outbound ? remote->identity : local->identity,
 		.rule = decision->rule,
@@ -332,6 +358,6 @@ static __always_inline void frame_refused(const struct settings *cfg, const stru
 		return;
 	flow_event(&flow, event, flow.started, 0, STATE_DENIED);
 	event->local = frame->tuple.local;
-	event->local_port = frame->tuple.local_port;
+	event->local_port = local_port;
 	event_submit(event);
 }

@@ -67,7 +67,7 @@ static __always_inline bool frame_glance(struct __sk_buff *skb, bool outbound, s
 	if (skb->vlan_present)
 		return false;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (data + 40 > end || data[0] != 0x45 || *(u16 *)(data + 6) & bpf_htons(0x3fff))
+		if (data + 28 > end || data[0] != 0x45 || *(u16 *)(data + 6) & bpf_htons(0x3fff))
 			return false;
 		frame->v4 = true;
 		address_from4(source, *(__be32 *)(data + 12));
@@ -75,7 +75,7 @@ static __always_inline bool frame_glance(struct __sk_buff *skb, bool outbound, s
 		frame->tuple.protocol = data[9];
 		transport = data + 20;
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (data + 60 > end || data[0] >> 4 != 6)
+		if (data + 48 > end || data[0] >> 4 != 6)
 			return false;
 		__builtin_memcpy(source, data + 8, 16);
 		__builtin_memcpy(destination, data + 24, 16);
@@ -86,10 +86,13 @@ static __always_inline bool frame_glance(struct __sk_buff *skb, bool outbound, s
 	} else {
 		return false;
 	}
-	if (frame->tuple.protocol == IPPROTO_TCP)
+	if (frame->tuple.protocol == IPPROTO_TCP) {
+		if (transport + 20 > end)
+			return false;
 		frame->tcp_flags = transport[13];
-	else if (frame->tuple.protocol != IPPROTO_UDP)
+	} else if (frame->tuple.protocol != IPPROTO_UDP) {
 		return false;
+	}
 	frame_ports(frame, outbound, *(__be16 *)transport, *(__be16 *)(transport + 2));
 	return true;
 }

@@ -183,7 +183,6 @@ static __always_inline int outbound_stage(struct __sk_buff *skb, const struct se
 		return 0;
 	}
 	to.address = tuple->remote;
-	peer_find(&to, false, true, &passage->peer);
 	if (frame->mapped || address_is_loopback(&tuple->remote))
 		return passage_deny(passage, REASON_MALFORMED);
 	if (error)
@@ -208,6 +207,7 @@ static __always_inline int source_stage(struct __sk_buff *skb, const struct sett
 					struct passage *passage)
 {
 	struct frame *frame = &passage->frame;
+	struct endpoint to = {};
 	struct interface *own;
 	int error, said;
 
@@ -219,6 +219,10 @@ static __always_inline int source_stage(struct __sk_buff *skb, const struct sett
 		return passage_deny(passage, REASON_MALFORMED);
 	}
 	error = frame_parse(skb, true, frame);
+	to.address = frame->tuple.remote;
+	to.port = frame->tuple.remote_port;
+	to.protocol = frame->tuple.protocol;
+	peer_find(&to, false, true, &passage->peer);
 	own = frame->mapped ? NULL : interface_at(skb->ifindex, &frame->tuple.local);
 	if (own && !address_is_none(&frame->tuple.local))
 		passage_of(own, passage);
@@ -252,37 +256,34 @@ static __always_inline int passage_tell(struct __sk_buff *skb, const struct sett
 }
 
 /* Nearly everything: a packet of a socket that the hooks have decided about. */
-static __always_inline bool outbound_glance(struct __sk_buff *skb)
+static __always_inline bool outbound_glance(struct __sk_buff *skb, const struct settings *cfg)
 {
 	struct frame frame = {};
-	struct settings *cfg;
 	struct crossing *known;
 	struct interface *own;
 
 	if (!frame_glance(skb, true, &frame))
 		return false;
-	own = interface_at(skb->ifindex, &frame.tuple.local);
+	own = interface_again(cfg, skb->ifindex, &frame.tuple.local);
 	if (!own || own->flags & END_CUT || address_is_none(&frame.tuple.local))
 		return false;
 	if (frame.tuple.protocol == IPPROTO_TCP)
 		return socket_speaks(skb, &frame, own->cgroup, own->level);
 	known = crossing_at(&frame.tuple);
-	cfg = settings_get();
-	return known && cfg && known->epoch == cfg->policy_epoch;
+	return known && known->epoch == cfg->policy_epoch;
 }
 
 int veth_from_pod(struct __sk_buff *skb)
 {
+	struct settings *cfg = settings_get();
 	struct passage *passage;
 	struct interface *owner;
-	struct settings *cfg;
 
-	if (outbound_glance(skb))
+	if (!cfg || outbound_glance(skb, cfg))
 		return TC_ACT_UNSPEC;
-	cfg = settings_get();
 	owner = interface_owner(skb->ifindex, skb->protocol != bpf_htons(ETH_P_IPV6));
 	passage = scratch_zeroed();
-	if (!cfg || !owner || !passage)
+	if (!owner || !passage)
 		return TC_ACT_UNSPEC;
 	passage->frame.outbound = true;
 	passage_of(owner, passage);
@@ -305,7 +306,7 @@ static __always_inline int inbound_police(struct __sk_buff *skb, const struct se
 	outbound = known && known->direction == DIRECTION_OUTBOUND;
 	if (own && !quarantined && (frame->tuple.protocol == IPPROTO_TCP ||
 				    frame->tuple.protocol == IPPROTO_UDP) &&
-	    socket_receives(skb, passage))
+	    socket_receives(skb, frame, passage->cgroup, passage->netns))
 		return 0;
 	if (passage_allows(cfg, passage, false, &passage->peer, &passage->decision)) {
 		if (!(passage->decision.flags & DECISION_STRICT) ||
@@ -373,10 +374,14 @@ static __always_inline int destination_stage(struct __sk_buff *skb, const struct
 	return inbound_stage(skb, cfg, passage, own, error);
 }
 
-/* An open pod's packets, after one look-up; established connections without any. */
+/*
+ * An open pod's packets, after one look-up; established connections without any; and what
+ * mesh_ingress will decide about.
+ */
 static __always_inline bool inbound_glance(struct __sk_buff *skb, const struct settings *cfg)
 {
 	struct frame frame = {};
+	struct crossing *known;
 	struct interface *own;
 
 	if (!frame_glance(skb, false, &frame))
@@ -384,8 +389,16 @@ static __always_inline bool inbound_glance(struct __sk_buff *skb, const struct s
 	if (frame.tuple.protocol == IPPROTO_TCP && !(frame.tcp_flags & TCP_FLAG_SYN) &&
 	    !(cfg->flags & (SETTINGS_QUARANTINE | SETTINGS_BLOCKED)))
 		return true;
-	own = interface_at(skb->ifindex, &frame.tuple.local);
-	return own && !(own->flags & END_CLOSED);
+	own = interface_again(cfg, skb->ifindex, &frame.tuple.local);
+	if (!own || own->flags & END_CUT)
+		return false;
+	if (!(own->flags & END_CLOSED))
+		return true;
+	if (frame.tuple.protocol == IPPROTO_TCP)
+		return !frame_begins(&frame) ||
+		       socket_receives(skb, &frame, own->cgroup, own->netns);
+	known = crossing_at(&frame.tuple);
+	return known && (known->captured || known->epoch == cfg->policy_epoch);
 }
 
 int veth_to_pod(struct __sk_buff *skb)

@@ -114,7 +114,7 @@ class InterfaceFinder:
 
 def _open_namespaces(cgroup: Path) -> Iterator[tuple[int, int]]:
     """Inode and file descriptor of the namespaces of a cgroup's processes, but for our own."""
-    own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - Path.stat says the same, slower
+    own = Path("/proc/thread-self/ns/net").stat().st_ino
     for fd in netns.of_cgroup(cgroup):
         try:
             inode = os.fstat(fd).st_ino
