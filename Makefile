@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 AS_OWNER := $(shell [ `id -u` = 0 ] && [ `stat -c %u .` != 0 ] && \
 	echo setpriv --reuid `stat -c %u .` --regid `stat -c %g .` --clear-groups)
 
-.PHONY: help need-root setup demo demo-down test test-fast lint bench lock
+.PHONY: help need-root setup demo demo-down test test-fast test-kernels lint bench lock
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,10 @@ test: need-root lint ## Everything: lint and all tests (needs root)
 test-fast: setup ## What needs no root, in less than a minute
 	@echo "tests that need root or a real Envoy are left out; sudo make test runs them too"
 	$(PYTHON) -m pytest -p no:cacheprovider -m "not root and not envoy"
+
+test-kernels: need-root ## Other kernels, under emulation: half an hour (needs root)
+	@deploy/setup.sh kernels
+	$(PYTHON) -m pytest -p no:cacheprovider -m kernels tests/kernels
 
 lint: setup ## Format, style, types, and who imports whom
 	$(AS_OWNER) $(VENV)/bin/ruff format --check .

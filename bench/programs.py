@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lab import api, netns
@@ -47,7 +48,7 @@ class Programs:
         for node in self._nodes:
             node.datapath.attach(node.attached, "node", node.cgroup)
             node.datapath.attach(node.attached, "proxy", node.cgroup / "hoplite-l7proxy")
-            netns.within(node.plan.netns, lambda node=node: _attach(node, interfaces))
+            netns.within(node.plan.netns, partial(_attach, node, interfaces))
 
 
 def _attach(node: _Node, wanted: bool) -> None:

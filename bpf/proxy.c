@@ -20,7 +20,7 @@ int proxy_sockops(struct bpf_sock_ops *ops)
 		return 1;
 	remote_address(ops, &key.address);
 	key.port = remote_port(ops);
-	key.netns = address_is_loopback(&key.address) ? bpf_get_netns_cookie(ops) : 0;
+	key.netns = inflight_netns(ops, &key.address);
 	waiting = inflight_at(&key);
 	if (!waiting) {
 		loss(LOSS_ORIGIN);

@@ -43,12 +43,41 @@ static __always_inline __be16 remote_port(struct bpf_sock_ops *ops)
 	return bpf_htons((u16)bpf_ntohl(ops->remote_port));
 }
 
+/*
+ * A loopback address is another one in every network namespace, so the namespace belongs to the key,
+ * where the kernel can tell it (5.15). Where it cannot, tcp_connecting() keeps the others out.
+ */
+static __always_inline u64 inflight_netns(struct bpf_sock_ops *ops, const struct address *address)
+{
+	if (HAVE_NETNS_COOKIE && address_is_loopback(address))
+		return bpf_get_netns_cookie(ops);
+	return 0;
+}
+
 /* The key under which the proxy's side finds this connection: its source. */
 static __always_inline void inflight_key_local(struct bpf_sock_ops *ops, struct inflight_key *key)
 {
 	local_address(ops, &key->address);
 	key->port = bpf_htons((u16)ops->local_port);
-	key->netns = address_is_loopback(&key->address) ? bpf_get_netns_cookie(ops) : 0;
+	key->netns = inflight_netns(ops, &key->address);
+}
+
+/* Only the node's own processes reach the proxy on loopback, and they dial it there. */
+static __always_inline bool inflight_possible(const struct inflight_key *key,
+					      const struct flow *flow)
+{
+	return address_is_loopback(&key->address) == address_is_loopback(&flow->actual);
+}
+
+/*
+ * May this connection, which was not redirected, be the one that an older entry is found by? Without
+ * namespaces in the keys, a pod's own loopback traffic would remove entries of the node's processes.
+ */
+static __always_inline bool inflight_stale(struct bpf_sock_ops *ops, const struct settings *cfg,
+					   const struct inflight_key *key)
+{
+	return HAVE_NETNS_COOKIE || !address_is_loopback(&key->address) ||
+	       remote_port(ops) == cfg->proxy_port;
 }
 
 /* connect() has chosen the source port; the SYN has not left yet. */
@@ -67,9 +96,9 @@ static __always_inline void tcp_connecting(struct bpf_sock_ops *ops, const struc
 				.identity = flow->source,
 			};
 
-			if (inflight_put(&key, &origin))
+			if (!inflight_possible(&key, flow) || inflight_put(&key, &origin))
 				loss(LOSS_ORIGIN);
-		} else {
+		} else if (inflight_stale(ops, cfg, &key)) {
 			inflight_drop(&key);	/* nobody inherits an older caller's identity */
 		}
 	}
@@ -240,7 +269,10 @@ int mesh_sockops(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-/* close() of a socket that sockops does not see: UDP, and TCP that never left. */
+/*
+ * close() of a socket that sockops does not see: UDP, TCP that never left, and TCP that was open
+ * before its workload was enrolled (its record is the agent's, nodeagent/established/strangers.py).
+ */
 int mesh_release(struct bpf_sock *sk)
 {
 	u64 cookie = bpf_get_socket_cookie(sk);
@@ -263,10 +295,11 @@ int mesh_release(struct bpf_sock *sk)
 			flow_released(&flow, cookie, STATE_CLOSED);
 		}
 		socket_flow_drop(cookie);
-	} else if (sk->state == BPF_TCP_CLOSE) {
+	} else if (found->reason == REASON_OPEN_BEFORE || sk->state == BPF_TCP_CLOSE) {
 		flow = *found;
 		socket_flow_drop(cookie);
-		flow_released(&flow, cookie, STATE_FAILED);
+		flow_released(&flow, cookie,
+			      flow.reason == REASON_OPEN_BEFORE ? STATE_CLOSED : STATE_FAILED);
 	}
 	return 1;
 }

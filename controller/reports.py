@@ -121,6 +121,7 @@ def _component(got: Received | None, now: float) -> ComponentStatus | None:
         state=got.report.state,
         last_seen=got.seen,
         problems=got.report.problems,
+        cut=got.report.cut,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,15 @@ class View:
         return found
 
     @cached_property
+    def cut(self) -> Mapping[Key, int]:
+        """How many open connections the nodes have ended for each policy."""
+        found: Counter[Key] = Counter()
+        for status in self.nodes.values():
+            for one in status.agent.cut if status.agent else ():
+                found[Key(one.kind, one.namespace, one.name)] += one.connections
+        return found
+
+    @cached_property
     def slowest(self) -> Mapping[Component, int]:
         """The smallest revision that a component has in force on any bound node."""
         return {
@@ -122,7 +132,7 @@ def _policy(view: View, policy: Policy) -> msgspec.Struct:
         programmed = _programmed(view, policy, ("agent",))
     else:
         programmed = _unknown("Programmed", "NotNeeded", "it selects no workload")
-    return type(policy.status)(conditions=_observed(policy, programmed))
+    return type(policy.status)(_observed(policy, programmed), view.cut.get(key_of(policy), 0))
 
 
 def _trafficpolicy(view: View, policy: TrafficPolicy) -> TrafficPolicyStatus:
@@ -146,11 +156,13 @@ def _quarantine(view: View, quarantine: Quarantine) -> QuarantineStatus:
     problem = f"$.spec.workload: Workload {namespace}/{name} does not exist"
     resolved = _resolved("WorkloadNotFound", [] if there else [problem])
     programmed = _programmed(view, quarantine, ("agent",))
-    return QuarantineStatus(conditions=_observed(quarantine, resolved, programmed))
+    conditions = _observed(quarantine, resolved, programmed)
+    return QuarantineStatus(conditions, view.cut.get(key_of(quarantine), 0))
 
 
 def _blocklist(view: View, blocks: BlockList) -> BlockListStatus:
-    return BlockListStatus(conditions=_observed(blocks, _programmed(view, blocks, ("agent",))))
+    conditions = _observed(blocks, _programmed(view, blocks, ("agent",)))
+    return BlockListStatus(conditions, view.cut.get(key_of(blocks), 0))
 
 
 def _httproute(view: View, route: HTTPRoute) -> HTTPRouteStatus:

@@ -2,6 +2,8 @@
 # Everything that the demo, the tests and the benchmarks need, on Debian 12+ or Ubuntu 24.04:
 # the Debian packages that are missing, and .venv with the dependencies of requirements.lock.
 # Run by `make setup`; a second run finds everything there and does nothing.
+#
+# `deploy/setup.sh kernels` has also what boots other kernels under emulation (make test-kernels).
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -11,6 +13,8 @@ cd "$(dirname "$0")/.."
 # and wrk are the benchmarks' clients.
 PACKAGES="python3-venv python3-bpfcc libbpf1 curl nginx redis-server dnsmasq-base qperf wrk"
 SERVICES="nginx redis-server"
+# The keyring is Debian's, on Ubuntu as well: so are the kernels.
+KERNEL_PACKAGES="qemu-system-x86 kmod cpio debian-archive-keyring systemd"
 PYTHON=/usr/bin/python3 # the one that python3-bpfcc is made for
 POLICY=/usr/sbin/policy-rc.d
 VENV=.venv
@@ -96,6 +100,16 @@ make_venv() {
 }
 
 command -v dpkg-query >/dev/null || fail "this is not Debian or Ubuntu; install what deploy/setup.sh names by hand"
+case ${1-} in
+"") ;;
+kernels)
+	[ "$(dpkg --print-architecture)" = amd64 ] || fail "the kernels are for amd64 machines"
+	PACKAGES="$PACKAGES $KERNEL_PACKAGES"
+	# QEMU's packages brought virtiofsd along until Debian 12.
+	grep -q '^VERSION_CODENAME=bookworm' /etc/os-release || PACKAGES="$PACKAGES virtiofsd"
+	;;
+*) fail "unknown: $1; run it without arguments, or with: kernels" ;;
+esac
 missing=$(missing_packages | tr '\n' ' ')
 [ -z "$missing" ] || install_packages $missing
 

@@ -118,13 +118,15 @@ class Lab:
             check=False,
         )
 
-    def popen(self, target: str, command: Sequence[str]) -> subprocess.Popen[str]:
+    def popen(
+        self, target: str, command: Sequence[str], stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
         """Start a command there; its output is to be read, and it is to be waited for."""
         there = self.target(target)
         return subprocess.Popen(
             launcher(there.place, command),
             env=there.env,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -18,6 +18,7 @@ from lab.daemons import Daemons
 from lab.endpoint import Endpoint
 from lab.labfile import LabFile
 from lab.names import LabNames
+from lab.patience import stretched
 from lab.plan import Plan, PlannedWorkload
 from lab.processes import Running, last_line, place_in, start, workload_env
 from meshapi import wire
@@ -216,6 +217,7 @@ class BringUp:
 
     async def _until(self, probe: Probe, patience: float) -> None:
         """Look until nothing is missing; refuse when a process ends or ``patience`` (s) does."""
+        patience = stretched(patience)
         deadline = time.monotonic() + patience
         while missing := await probe():
             self._refuse_deaths()

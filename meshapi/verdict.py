@@ -55,6 +55,7 @@ class Reason(IntEnum):
     LOCAL_NODE = 4
     NODE_PROXY = 5
     WOULD_DENY = 6
+    OPEN_BEFORE = 7
 
     EGRESS_DENIED = 16
     INGRESS_DENIED = 17
@@ -85,6 +86,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.LOCAL_NODE: "the peer is this node itself",
     Reason.NODE_PROXY: "the peer is a node proxy, which has enforced policy already",
     Reason.WOULD_DENY: "a policy in audit mode would refuse it",
+    Reason.OPEN_BEFORE: "it was open before its workload was enrolled",
     Reason.EGRESS_DENIED: "policies select the source for egress and no rule allows this",
     Reason.INGRESS_DENIED: "policies select the destination for ingress and no rule allows this",
     Reason.NO_BACKEND: "the service has no ready backend",

@@ -16,7 +16,7 @@ import msgspec
 
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.resources.core import Port
-from meshapi.resources.mesh import GROUP, MeshNodeSpec, NodeProblem
+from meshapi.resources.mesh import GROUP, MeshNodeSpec, NodeProblem, PolicyCut
 
 BASE = f"/apis/{GROUP}/v1alpha1"
 CA_PATH = f"{BASE}/ca"
@@ -85,6 +85,7 @@ class NodeReport(Wire, frozen=True):
     features: dict[str, str] = {}
     problems: tuple[NodeProblem, ...] = ()
     workloads: tuple[WorkloadReport, ...] = ()
+    cut: tuple[PolicyCut, ...] = ()
 
 
 class JoinRequest(Wire, frozen=True):

@@ -14,13 +14,15 @@ from typing import Any
 from meshapi import nodecontract
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.watch import Snapshot
-from nodeagent import listen, loopback, machine, proxysocket, subscribe
+from nodeagent import listen, loopback, machine, notify, proxysocket, subscribe
 from nodeagent.admin import Admin
 from nodeagent.cgroups import CgroupFinder
+from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import interfacehooks
 from nodeagent.datapath.attach import Attached, Datapath
+from nodeagent.datapath.inheritance import Inheritance
 from nodeagent.datapath.interfacehooks import InterfaceHooks
 from nodeagent.datapath.sync import Writer
 from nodeagent.dns.server import DnsServer
@@ -31,7 +33,7 @@ from nodeagent.interfaces import InterfaceFinder
 from nodeagent.join import Membership
 from nodeagent.layout import map_specs
 from nodeagent.reconcile import Reconciler
-from nodeagent.report import Reporter
+from nodeagent.report import Reporter, report
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.metrics import AgentMetrics, Gauges
@@ -74,6 +76,7 @@ class Agent:
             self._datapath.open_map("sockets"),
             self._datapath.open_map("learnt"),
             root,
+            on_cut=self._changed.set,
         )
         self._dns = DnsServer(
             config.node_name,
@@ -86,6 +89,7 @@ class Agent:
             config.node_name,
             Writer(self._datapath),
             CgroupFinder(root),
+            CgroupWatch(root),
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
@@ -98,7 +102,7 @@ class Agent:
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
             _log.info("stored state in force", extra={"revision": revision})
-        self._attach(self._attached, root)
+        self._take_over(root)
 
     async def run(self) -> None:
         """Follow the controller and serve, until told to stop."""
@@ -109,6 +113,7 @@ class Agent:
         membership = Membership(self._config)
         async with AsyncExitStack() as stack:
             await self._serve(stack, membership)
+            notify.ready(f"revision {self._reconciler.in_force.revision} in force")
             await _until(
                 stop,
                 {
@@ -131,6 +136,16 @@ class Agent:
         hooks = InterfaceHooks(self._datapath, self._attached, config.interface_hooks)
         return Guard(InterfaceFinder(root, config.addresses, config.uplinks), hooks)
 
+    def _take_over(self, root: Path) -> None:
+        """Attach this release's programs, in the place of another's if there are any."""
+        layouts = Path(self._config.state_dir) / "layouts.json"
+        inheritance = Inheritance(self._datapath.map_folder, layouts, self._datapath.specs)
+        inheritance.begin()
+        self._attach(self._attached, root)
+        self._collector.take(inheritance.finish())
+        self._reconciler.guard_interfaces()
+        self._datapath.forget_old(self._attached)
+
     def _attach(self, attached: Attached, root: Path) -> None:
         self._datapath.connect_calls(attached)
         self._datapath.attach(attached, "node", root)
@@ -139,7 +154,6 @@ class Agent:
             self._datapath.attach(attached, "proxy", proxy)
         else:
             _log.warning("no proxy cgroup: nothing is redirected", extra={"cgroup": str(proxy)})
-        self._datapath.forget_old(attached)
 
     async def _serve(self, stack: AsyncExitStack, membership: Membership) -> None:
         config, run_dir = self._config, Path(self._config.run_dir)
@@ -173,8 +187,7 @@ class Agent:
         reporter = Reporter(
             node,
             connect,
-            lambda: self._reconciler.in_force,
-            self._attached.features | (self._guard.features() if self._guard else {}),
+            lambda: report(self._reconciler.in_force, self._attached.features, self._cutter.cut),
             self._changed,
         )
         channel = Channel(node, connect, self._ask, self._cover)

@@ -22,10 +22,6 @@ class Guard:
         """Readable when interfaces have changed."""
         return self._finder.fileno()
 
-    def features(self) -> dict[str, str]:
-        """For the node's report."""
-        return self._hooks.features()
-
     def find(
         self, workloads: Iterable[Workload], cgroups: Mapping[Name, tuple[int, int]]
     ) -> Interfaces:

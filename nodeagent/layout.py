@@ -6,12 +6,15 @@ compares the two with the C compiler's offsets.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, NamedTuple
+
+import msgspec
 
 from meshapi import verdict
 
@@ -67,6 +70,7 @@ CALLS = ("mesh_dns", "mesh_dns_name", "mesh_dns_records")
 NAME_SIZE = 2648  # struct name: room for one, used by programs alone
 FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBB4x")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
+SESSION = struct.Struct("=II")
 PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
 INTERFACE_KEY = struct.Struct("=I16s")
@@ -78,7 +82,6 @@ EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
 RING_HEADER = 8
-RING_STRIDE = RING_HEADER + EVENT.size
 
 
 class Event(NamedTuple):
@@ -253,19 +256,19 @@ def _shown(field: str, value: object) -> object:
     return _SHOWN[field](value) if field in _SHOWN else value
 
 
-_MAPPED = b"\0" * 10 + b"\xff\xff"
+MAPPED = b"\0" * 10 + b"\xff\xff"  # before an IPv4 address (RFC 4291, 2.5.5.2)
 
 
 def address_bytes(text: str) -> bytes:
     """16 bytes in network order, IPv4 as ::ffff:a.b.c.d. ``text`` has been checked."""
     if ":" in text:
         return ipaddress.IPv6Address(text).packed
-    return _MAPPED + bytes(map(int, text.split(".")))
+    return MAPPED + bytes(map(int, text.split(".")))
 
 
 def is4(raw: bytes) -> bool:
     """Whether 16 address bytes hold an IPv4 address."""
-    return raw.startswith(_MAPPED)
+    return raw.startswith(MAPPED)
 
 
 def version_of(text: str) -> int:
@@ -299,6 +302,46 @@ _SHOWN: dict[str, Callable[[Any], object]] = {
 }
 
 
+class Record(msgspec.Struct, frozen=True):
+    """The layout of a key, a value or an event: a struct format and the packed values' names."""
+
+    format: str
+    fields: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return struct.calcsize(self.format)
+
+    def unpack(self, raw: bytes) -> dict[str, Any]:
+        return dict(zip(self.fields, struct.unpack(self.format, raw), strict=True))
+
+    def pack(self, values: Mapping[str, Any]) -> bytes:
+        """Fields that ``values`` lacks are zero; those that it has besides are left out."""
+        nothing = struct.unpack(self.format, bytes(self.size))
+        parts = zip(self.fields, nothing, strict=True)
+        return struct.pack(self.format, *(values.get(field, zero) for field, zero in parts))
+
+
+# Maps that hold what only the kernel knows; an upgrade to another layout takes it over.
+LIVE: dict[str, tuple[Record, Record]] = {
+    "sockets": (Record("=Q", ("cookie",)), Record(FLOW.format, DatagramFlow._fields)),
+    "datagrams": (
+        Record(DATAGRAM_KEY.format, ("cookie", "remote", "port")),
+        Record(FLOW.format, DatagramFlow._fields),
+    ),
+    "sessions": (
+        Record(DATAGRAM_KEY.format, ("cookie", "remote", "port")),
+        Record(SESSION.format, ("service", "backend")),
+    ),
+    "learnt": (
+        Record("=16s", ("address",)),
+        Record(LEARNT.format, ("expires", "pattern0", "pattern1", "pattern2", "pattern3")),
+    ),
+    "pairs": (Record(PAIR.format, Pair._fields), Record(COUNTERS.format, Counters._fields)),
+    "events": (Record("=", ()), Record(EVENT.format, Event._fields)),
+}
+
+
 @dataclass(frozen=True)
 class MapSpec:
     """A kernel map: name, the type of map in BCC's words, bytes of key and value, entries."""
@@ -310,9 +353,22 @@ class MapSpec:
     entries: int
 
     @property
+    def record(self) -> tuple[Record, Record] | None:
+        """The layout of what a live map holds."""
+        return LIVE.get(self.name)
+
+    @property
     def version(self) -> str:
         """Pins carry it: a map whose layout or size changes is another map."""
-        return f"{self.key}-{self.value}-{self.entries}"
+        version = f"{self.key}-{self.value}-{self.entries}"
+        if self.record is None:
+            return version
+        return f"{version}-{hashlib.sha256(repr(self.record).encode()).hexdigest()[:8]}"
+
+    @property
+    def pin(self) -> str:
+        """Its file in the pin directory."""
+        return f"{self.name}@{self.version}"
 
 
 def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
@@ -335,7 +391,7 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("calls", "prog", 4, 4, len(CALLS)),
         MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
         MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),
-        MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, 8, sizes["datagrams"]),
+        MapSpec("sessions", "lru_hash", DATAGRAM_KEY.size, SESSION.size, sizes["datagrams"]),
         MapSpec("accepting", "lru_hash", 36, 32, sizes["accepting"]),
         MapSpec("inflight", "lru_hash", 32, 24, sizes["inflight"]),
         MapSpec("refused", "lru_hash", 24, 8, sizes["refused"]),

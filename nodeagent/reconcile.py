@@ -13,6 +13,7 @@ from meshapi.resources import Key, NodeProblem, Resource
 from meshapi.watch import Snapshot
 from meshapi.wire import WorkloadReport
 from nodeagent.cgroups import CgroupFinder
+from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.datapath.sync import Change, Writer
 from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
@@ -27,6 +28,7 @@ from nodeagent.telemetry.names import Names
 _log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0  # also how long what a change replaced stays, for packets half-way through
+_PAUSE_SECONDS = 0.1  # between hearing that interfaces have changed and looking at them
 _RETRY_TICKS = 10  # after a change that failed
 
 
@@ -47,6 +49,7 @@ class Reconciler:
         node: str,
         writer: Writer,
         finder: CgroupFinder,
+        watch: CgroupWatch,
         store: FeedStore,
         collector: Collector,
         gauges: Gauges,
@@ -59,6 +62,7 @@ class Reconciler:
     ) -> None:
         self._writer = writer
         self._finder = finder
+        self._watch = watch
         self._store = store
         self._collector = collector
         self._gauges = gauges
@@ -66,6 +70,7 @@ class Reconciler:
         self._on_write = on_write
         self._resolvers = resolvers
         self._guard = guard
+        self._guarding = False  # not before the programs of sockets are there
         self._facts = Facts(
             host_netns=host_netns,
             proxy4=nodecontract.PROXY_ADDRESS4,
@@ -113,14 +118,18 @@ class Reconciler:
             self._facts = replace(self._facts, redirected=services)
             self._apply()
 
+    def guard_interfaces(self) -> None:
+        """The programs of sockets are there; from now on have those of interfaces too."""
+        self._guarding = True
+        if self._guard is not None and self.state.revision:
+            self._apply()
+
     # -- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Apply what comes; every tick, and when interfaces change, look what is there now and drop
-        what the last change replaced.
-        """
-        if self._guard is not None:
-            asyncio.get_running_loop().add_reader(self._guard, self._wake.set)
+        """Apply what comes; every tick look around and drop what the last change replaced."""
+        asyncio.get_running_loop().add_reader(self._watch, self._wake.set)
+        self._hear_of_interfaces()
         while True:
             try:
                 async with asyncio.timeout(_TICK_SECONDS):
@@ -130,10 +139,20 @@ class Reconciler:
                 continue
             self._wake.clear()
             snapshot, self._wished = self._wished, None
-            if snapshot is not None:
+            if snapshot is not None or self._look(self.state) != self._facts:
                 self._apply(snapshot)
-            else:
-                self._tick()
+
+    def _hear_of_interfaces(self) -> None:
+        if self._guard is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._guard, self._interfaces_changed, self._guard)
+
+    def _interfaces_changed(self, guard: Guard) -> None:
+        """Look soon, but not as often as a pod makes its interface change."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(guard)
+        loop.call_later(_PAUSE_SECONDS, self._wake.set)
+        loop.call_later(2 * _PAUSE_SECONDS, self._hear_of_interfaces)
 
     def _tick(self) -> None:
         if self._look(self.state) != self._facts:  # a cgroup appeared, vanished, or was made anew
@@ -154,7 +173,7 @@ class Reconciler:
         """Kernel first, then the disk, and only then the word that it is in force."""
         try:
             self._write(self._compile(snapshot))
-            self._guard_interfaces()
+            self._put_guards()
             if snapshot is not None:
                 self._store.save(snapshot)
         except (HopliteError, OSError) as error:
@@ -171,20 +190,20 @@ class Reconciler:
             self._on_change()
 
     def _look(self, state: NodeState) -> Facts:
-        """The facts as they are now."""
+        """The facts as they are now, and word when they change."""
+        self._watch.follow(state.local)
         cgroups = self._finder.find(state.local)
         facts = replace(self._facts, cgroups=cgroups, resolvers=self._resolvers())
         if self._guard is None:
             return facts
         return replace(facts, interfaces=self._guard.find(state.local, cgroups))
 
-    def _guard_interfaces(self) -> None:
-        """Put programs to the interfaces that the maps speak of now; tried again if it fails."""
-        if self._guard is None:
-            return
-        self._in_step = False
-        self._guard.make(self._facts.interfaces)
-        self._in_step = True
+    def _put_guards(self) -> None:
+        """Have programs at the interfaces that the maps speak of now; tried again if it fails."""
+        if self._guard is not None and self._guarding:
+            self._in_step = False
+            self._guard.make(self._facts.interfaces)
+            self._in_step = True
 
     def _compile(self, snapshot: Snapshot | None) -> list[Delta]:
         """What the newest wish and facts ask for; after a failure, all of it from the beginning."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshapi import __version__, nodecontract
 from meshapi.client import ApiClient
 from meshapi.errors import HopliteError
+from meshapi.resources import Key, PolicyCut
 from meshapi.wire import NodeReport
 from nodeagent.reconcile import InForce
 
@@ -25,14 +26,12 @@ class Reporter:
         self,
         node: str,
         connect: Callable[[], ApiClient],
-        in_force: Callable[[], InForce],
-        features: dict[str, str],
+        say: Callable[[], NodeReport],
         changed: asyncio.Event,
     ) -> None:
         self._node = node
         self._connect = connect
-        self._in_force = in_force
-        self._features = features
+        self._say = say
         self._changed = changed
 
     async def run(self) -> None:
@@ -42,7 +41,7 @@ class Reporter:
                 async with self._connect() as client:
                     while True:
                         self._changed.clear()
-                        await client.report(self._node, self._report())
+                        await client.report(self._node, self._say())
                         await self._wait(nodecontract.REPORT_INTERVAL)
             except HopliteError as error:
                 _log.warning("report not delivered", extra={"error": str(error)})
@@ -55,16 +54,21 @@ class Reporter:
         except TimeoutError:
             return
 
-    def _report(self) -> NodeReport:
-        in_force = self._in_force()
-        return NodeReport(
-            component="agent",
-            revision=in_force.revision,
-            version=__version__,
-            ready=not in_force.problems,
-            state="enforcing",
-            kernel_version=platform.release(),
-            features=self._features,
-            problems=in_force.problems,
-            workloads=in_force.workloads,
-        )
+
+def report(in_force: InForce, features: Mapping[str, str], cut: Mapping[Key, int]) -> NodeReport:
+    """What the controller is told. ``cut`` counts connections ended, by policy. Pure."""
+    return NodeReport(
+        component="agent",
+        revision=in_force.revision,
+        version=__version__,
+        ready=not in_force.problems,
+        state="enforcing",
+        kernel_version=platform.release(),
+        features=dict(features),
+        problems=in_force.problems,
+        workloads=in_force.workloads,
+        cut=tuple(
+            PolicyCut(kind=k.kind, namespace=k.namespace, name=k.name, connections=number)
+            for k, number in sorted(cut.items())
+        ),
+    )

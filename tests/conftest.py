@@ -1,4 +1,4 @@
-"""What all tests share: skipping what needs root, and a BPF file system where one is needed."""
+"""What all tests share: what needs root is skipped, what takes long is run when asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "kernels" not in config.option.markexpr:  # make test-kernels
+        emulated = [item for item in items if item.get_closest_marker("kernels")]
+        config.hook.pytest_deselected(items=emulated)
+        items[:] = [item for item in items if item not in emulated]
     if os.geteuid() == 0:
         return
     for item in items:

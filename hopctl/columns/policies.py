@@ -72,7 +72,8 @@ def _mode(policy: Policy) -> Cell:
 
 
 def _policy_wide(policy: Policy, context: Context) -> list[Cell]:
-    return [messages(policy.status.conditions), age(policy, context)]
+    cut = Cell(str(policy.status.connections_cut))
+    return [cut, messages(policy.status.conditions), age(policy, context)]
 
 
 def _quarantine(quarantine: Quarantine, _context: Context) -> list[Cell]:
@@ -101,10 +102,11 @@ def _blocklist(blocks: BlockList, _context: Context) -> list[Cell]:
 
 
 def _contained_wide(of: Quarantine | BlockList, context: Context) -> list[Cell]:
-    return [messages(of.status.conditions), age(of, context)]
+    cut = Cell(str(of.status.connections_cut))
+    return [cut, messages(of.status.conditions), age(of, context)]
 
 
-_WIDE = ("MESSAGE", "AGE")
+_WIDE = ("CUT", "MESSAGE", "AGE")
 
 NETWORKPOLICY = Columns(
     ("SELECTOR", "TYPES", "RULES", "MODE", "PROGRAMMED"), _networkpolicy, _WIDE, _policy_wide

@@ -101,6 +101,7 @@ class AuthorizationPolicySpec(SparsePart, frozen=True):
 
 class AuthorizationPolicyStatus(SparsePart, frozen=True):
     conditions: tuple[Condition, ...] = ()
+    connections_cut: int = 0
 
 
 class AuthorizationPolicy(SparsePart, frozen=True):

@@ -27,6 +27,7 @@ class QuarantineSpec(SparsePart, frozen=True):
 
 class QuarantineStatus(SparsePart, frozen=True):
     conditions: tuple[Condition, ...] = ()
+    connections_cut: int = 0
 
 
 class Quarantine(SparsePart, frozen=True):
@@ -48,6 +49,7 @@ class BlockListSpec(SparsePart, frozen=True):
 
 class BlockListStatus(SparsePart, frozen=True):
     conditions: tuple[Condition, ...] = ()
+    connections_cut: int = 0
 
 
 class BlockList(SparsePart, frozen=True):

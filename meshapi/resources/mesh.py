@@ -81,6 +81,15 @@ class NodeProblem(SparsePart, frozen=True):
     message: str = ""
 
 
+class PolicyCut(SparsePart, frozen=True):
+    """How many open connections an agent has ended for a policy since it started."""
+
+    kind: str
+    name: str
+    connections: int
+    namespace: str = ""
+
+
 class ComponentStatus(SparsePart, frozen=True):
     """What one process of a node last reported. ``revision`` is in force and was read back."""
 
@@ -90,6 +99,7 @@ class ComponentStatus(SparsePart, frozen=True):
     state: str = ""
     last_seen: str = ""
     problems: tuple[NodeProblem, ...] = ()
+    cut: tuple[PolicyCut, ...] = ()
 
 
 class MeshNodeStatus(SparsePart, frozen=True):

@@ -52,6 +52,7 @@ class NetworkPolicySpec(SparsePart, frozen=True):
 
 class NetworkPolicyStatus(SparsePart, frozen=True):
     conditions: tuple[Condition, ...] = ()
+    connections_cut: int = 0
 
 
 class NetworkPolicy(SparsePart, frozen=True):

@@ -116,6 +116,7 @@ class ClusterNetworkPolicySpec(SparsePart, frozen=True):
 
 class ClusterNetworkPolicyStatus(SparsePart, frozen=True):
     conditions: tuple[Condition, ...] = ()
+    connections_cut: int = 0
 
 
 class ClusterNetworkPolicy(SparsePart, frozen=True):

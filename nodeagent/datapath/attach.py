@@ -24,7 +24,6 @@ from nodeagent.datapath.programs import (
     PROGRAMS,
     Program,
     compile_text,
-    pin_name,
     source_folder,
     version,
 )
@@ -57,21 +56,22 @@ class Datapath:
     def load(self) -> Attached:
         """Have every wanted program pinned, compiling only if this version is not there yet."""
         present = features.probe()
+        features.check(present)
         self.map_folder.mkdir(parents=True, exist_ok=True)
         folder = source_folder()
-        text = compile_text(folder, self.specs, self.map_folder, features.names(present))
+        text = compile_text(folder, self.specs, self.map_folder, present)
         wanted = version(text)
         programs = self.pins / f"programs-{wanted}"
         compiled = not programs.exists()
         if compiled:
             self._compile(text, folder, programs)
-        return Attached(wanted, compiled, present)
+        return Attached(wanted, compiled, features.describe(present))
 
     def open_map(self, name: str) -> libbpf.KernelMap:
         """The pinned map of that name (opened once)."""
         if name not in self._maps:
             spec = next(s for s in self.specs if s.name == name)
-            path = self.map_folder / pin_name(spec)
+            path = self.map_folder / spec.pin
             self._maps[name] = libbpf.KernelMap(path, spec.key, spec.value)
         return self._maps[name]
 
@@ -98,7 +98,7 @@ class Datapath:
 
     def forget_old(self, attached: Attached) -> None:
         """Unpin program sets and maps that the running version does not use."""
-        wanted_maps = {pin_name(s) for s in self.specs}
+        wanted_maps = {s.pin for s in self.specs}
         for path in self.pins.glob("programs-*"):
             if path.name != f"programs-{attached.version}":
                 shutil.rmtree(path)

@@ -33,13 +33,8 @@ class InterfaceHooks:
     def __init__(self, datapath: Datapath, attached: Attached, wish: str = "auto") -> None:
         self._links = datapath.pins / "links"
         self._programs = datapath.pins / f"programs-{attached.version}"
-        self.how: How = _choose(self._programs, wish)
+        self.how: How = _choose(wish, has_tcx=attached.features["tcx"] == "yes")
         self._made: dict[int, Target] | None = None  # not yet known what there is
-
-    def features(self) -> dict[str, str]:
-        """For the node's report."""
-        without = "no (needs Linux 6.6): programs at interfaces are clsact filters"
-        return {"tcx": "yes" if self.how == "tcx" else without}
 
     def make(self, wanted: Mapping[int, Target]) -> None:
         """Have the programs at these interfaces, and at no others."""
@@ -103,23 +98,15 @@ def remove(pins: Path) -> None:
         clsact.detach(link.index)
 
 
-def _choose(programs: Path, wish: str) -> How:
+def _choose(wish: str, *, has_tcx: bool) -> How:
     """What the kernel has, unless one way is wished for."""
-    if wish == "clsact":
-        return "clsact"
-    with _opened(programs / next(p.name for p in PROGRAMS if p.target == "veth")) as loaded:
-        try:
-            os.close(libbpf.link_create(loaded, 0, "tcx_ingress"))
-        except KernelError as error:
-            if error.errno == errno.ENODEV:  # knows tcx, and that no interface is number 0
-                return "tcx"
-            if wish == "tcx":
-                raise HopliteError(
-                    "this kernel has no tcx links",
-                    where="$.interfaceHooks",
-                    fix="use auto or clsact, or boot Linux 6.6 or newer",
-                ) from error
-    return "clsact"
+    if wish == "tcx" and not has_tcx:
+        raise HopliteError(
+            "this kernel has no tcx links",
+            where="$.interfaceHooks",
+            fix="use auto or clsact, or boot Linux 6.6 or newer",
+        )
+    return "clsact" if wish == "clsact" or not has_tcx else "tcx"
 
 
 def _target(program: str) -> str | None:

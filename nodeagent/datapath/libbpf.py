@@ -14,7 +14,7 @@ from pathlib import Path
 
 from meshapi.errors import HopliteError
 
-BPF_ANY, BPF_EXIST = 0, 2
+BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 BATCH = 4096
 
 # enum bpf_attach_type (uapi/linux/bpf.h)
@@ -52,7 +52,8 @@ class KernelError(HopliteError):
         super().__init__(f"{what}: {os.strerror(number)}", where=where, fix=fix)
 
 
-def _load() -> ctypes.CDLL:
+def load() -> ctypes.CDLL:
+    """The library, with the signatures of what is called."""
     try:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
@@ -75,7 +76,7 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-_LIBRARY = _load()
+_LIBRARY = load()
 
 
 def _failed(what: str, where: str = "", fix: str = "") -> KernelError:
@@ -227,6 +228,14 @@ class KernelMap:
         """Write an entry only if it is there; whether it was."""
         if _LIBRARY.bpf_map_update_elem(self.fd, key, value, BPF_EXIST) < 0:
             if ctypes.get_errno() == errno.ENOENT:
+                return False
+            raise _failed(f"map {self.name}")
+        return True
+
+    def insert(self, key: bytes, value: bytes) -> bool:
+        """Write an entry only if it is not there; whether it was not. A full map takes no more."""
+        if _LIBRARY.bpf_map_update_elem(self.fd, key, value, BPF_NOEXIST) < 0:
+            if ctypes.get_errno() in (errno.EEXIST, errno.E2BIG):
                 return False
             raise _failed(f"map {self.name}")
         return True

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from nodeagent.datapath import features
 from nodeagent.layout import MapSpec
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"')
@@ -64,46 +65,19 @@ PROGRAMS: tuple[Program, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Feature:
-    """A kernel ability that programs use if it is there: a constant for C, and how to probe it."""
-
-    name: str
-    constant: str
-    program_type: int
-    helper: int
-    since: str
-    without: str
-
-
-FEATURES: tuple[Feature, ...] = (
-    Feature(
-        "set-retval",
-        "HAVE_SET_RETVAL",
-        _SOCK_ADDR,
-        187,  # bpf_set_retval
-        "5.18",
-        "a refused connect() says EPERM whatever the reason",
-    ),
-)
-
-
 def source_folder() -> Path:
     """Where the C sources are: bpf/ of the checkout or of the installed package."""
     return Path(str(files("bpf")))
 
 
-def pin_name(spec: MapSpec) -> str:
-    """A map's file in the pin directory."""
-    return f"{spec.name}@{spec.version}"
-
-
-def compile_text(folder: Path, specs: tuple[MapSpec, ...], pins: Path, features: set[str]) -> str:
+def compile_text(
+    folder: Path, specs: tuple[MapSpec, ...], pins: Path, present: frozenset[str]
+) -> str:
     """The whole datapath as one text: BCC rewrites map calls in the main file only."""
-    lines = [f"#define {f.constant} {int(f.name in features)}" for f in FEATURES]
+    lines = features.constants(present)
     for spec in specs:
         lines.append(f"#define SIZE_{spec.name} {spec.entries}")
-        lines.append(f'#define PIN_{spec.name} "{pins / pin_name(spec)}"')
+        lines.append(f'#define PIN_{spec.name} "{pins / spec.pin}"')
     lines.append(_paste(folder, "mesh.c"))
     return "\n".join(lines)
 

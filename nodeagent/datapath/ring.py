@@ -11,7 +11,7 @@ import mmap
 import struct
 
 from meshapi.errors import HopliteError
-from nodeagent.layout import EVENT, RING_HEADER, RING_STRIDE
+from nodeagent.layout import EVENT, RING_HEADER
 
 _POSITION = struct.Struct("<Q")
 _HEADER = struct.Struct("<I")
@@ -20,10 +20,12 @@ _DISCARDED = 1 << 30
 
 
 class Ring:
-    """The consumer's end of one ring buffer of EVENT records."""
+    """The consumer's end of one ring buffer of ``size`` bytes, with records of one length."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, record: int = EVENT.size) -> None:
         page = mmap.PAGESIZE
+        self._record = record
+        self._stride = (RING_HEADER + record + 7) & ~7
         self._mask = size - 1
         self._data_at = page
         try:
@@ -49,8 +51,8 @@ class Ring:
                 break  # reserved, not submitted yet; later ones wait behind it
             if not header & _DISCARDED:
                 payload = at + RING_HEADER
-                parts.append(self._producer[payload : payload + EVENT.size])
-            position += RING_STRIDE
+                parts.append(self._producer[payload : payload + self._record])
+            position += self._stride
         if position != start:
             _POSITION.pack_into(self._consumer, 0, position)
         return b"".join(parts)

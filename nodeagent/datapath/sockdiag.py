@@ -1,8 +1,8 @@
-"""Ends TCP connections of one network namespace by their sockets' cookies (sock_diag(7)).
+"""Lists the TCP connections of one network namespace, and ends some by cookie (sock_diag(7)).
 
-The kernel resets the connection and the application gets ECONNABORTED. Needs CAP_NET_ADMIN in the
-namespace and a kernel with INET_DIAG_DESTROY (4.5; Debian's and Ubuntu's have it). Only sockets of
-the calling thread's namespace are seen.
+When one is ended, the kernel resets it and the application gets ECONNABORTED. Needs CAP_NET_ADMIN
+in the namespace and a kernel with INET_DIAG_DESTROY (4.5; Debian and Ubuntu build it). Only sockets
+of the calling thread's namespace are seen.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from meshapi.errors import HopliteError
+from nodeagent.layout import MAPPED
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
@@ -22,40 +25,111 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _WISH = struct.Struct("=BBBxI48s")  # inet_diag_req_v2; 48 bytes of inet_diag_sockid
-_FOUND = struct.Struct("=BBBB48s")  # head of inet_diag_msg
-_COOKIE_AT = 40  # in inet_diag_sockid: two words, the lower first
+_FOUND = struct.Struct("=BBxx48s16xI")  # inet_diag_msg: family, state, identity, inode
+_IDENTITY = struct.Struct("=2s2s16s16s4xII")  # inet_diag_sockid; of the cookie the lower half first
+_ATTRIBUTE = struct.Struct("=HH")  # nlattr
+_CGROUP_ID = 21  # INET_DIAG_CGROUP_ID, kernel 5.9
 _ERROR = struct.Struct("=i")
 
-# All states but TIME_WAIT, CLOSE and LISTEN (include/net/tcp_states.h).
-_STATES = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11))
+# include/net/tcp_states.h
+ESTABLISHED, SYN_RECEIVED, LISTEN = 1, 3, 10
+_TIME_WAIT, _CLOSE = 6, 7
+_OPEN = sum(1 << state for state in range(1, 12) if state not in (_TIME_WAIT, _CLOSE, LISTEN))
+
+
+class Connection(NamedTuple):
+    """A TCP socket. Addresses are 16 bytes (IPv4 mapped), ports 2, in network order.
+
+    ``held``: a process has it open. ``cgroup`` is the id of the cgroup that the socket was made in,
+    0 before kernel 5.9.
+    """
+
+    cookie: int
+    state: int
+    local: bytes
+    local_port: bytes
+    remote: bytes
+    remote_port: bytes
+    held: bool
+    cgroup: int
+    identity: bytes
+
+
+def sockets() -> list[Connection]:
+    """Every TCP connection of this thread's namespace, and every listening socket."""
+    with _netlink() as netlink:
+        return [
+            found
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for found in _sockets(netlink, family, _OPEN | 1 << LISTEN)
+        ]
 
 
 def destroy(cookies: set[int]) -> set[int]:
     """End the connections whose sockets have these cookies; those that were found."""
     found = set()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.bind((0, 0))
+    with _netlink() as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
-            doomed = [(c, i) for c, i in _connections(netlink, family) if c in cookies]
-            for cookie, identity in doomed:
-                if cookie not in found and _end(netlink, family, identity):
-                    found.add(cookie)
+            doomed = [c for c in _sockets(netlink, family, _OPEN) if c.cookie in cookies]
+            for one in doomed:
+                if one.cookie not in found and _end(netlink, family, one.identity):
+                    found.add(one.cookie)
     return found
 
 
-def _connections(netlink: socket.socket, family: int) -> Iterator[tuple[int, bytes]]:
-    """Cookie and identity of every TCP connection of a family."""
-    wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, _STATES, bytes(48))
+def able() -> bool:
+    """Whether this kernel can end connections: asked of one that does not exist."""
+    nobody = b"\xc0\x00\x02\x01" + bytes(12)  # 192.0.2.1 (RFC 5737)
+    identity = struct.pack(">HH16s16s", 1, 1, nobody, nobody) + bytes(12)
+    try:
+        with _netlink() as netlink:
+            return not _end(netlink, socket.AF_INET, identity)
+    except (HopliteError, OSError):
+        return False
+
+
+def _netlink() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    made.bind((0, 0))
+    return made
+
+
+def _sockets(netlink: socket.socket, family: int, states: int) -> Iterator[Connection]:
+    wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, states, bytes(48))
     _send(netlink, _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, wish)
     for payload in _answers(netlink):
-        identity = _FOUND.unpack_from(payload)[4]
-        low, high = struct.unpack_from("=II", identity, _COOKIE_AT)
-        yield high << 32 | low, identity
+        family, state, identity, inode = _FOUND.unpack_from(payload)
+        local_port, remote_port, local, remote, low, high = _IDENTITY.unpack(identity)
+        yield Connection(
+            high << 32 | low,
+            state,
+            _address(family, local),
+            local_port,
+            _address(family, remote),
+            remote_port,
+            inode != 0,
+            _cgroup(payload),
+            identity,
+        )
+
+
+def _address(family: int, raw: bytes) -> bytes:
+    return MAPPED + raw[:4] if family == socket.AF_INET else raw
+
+
+def _cgroup(payload: bytes) -> int:
+    at = _FOUND.size
+    while at + _ATTRIBUTE.size <= len(payload):
+        length, kind = _ATTRIBUTE.unpack_from(payload, at)
+        if kind == _CGROUP_ID:
+            return int.from_bytes(payload[at + _ATTRIBUTE.size : at + length], sys.byteorder)
+        at += (length + 3) & ~3
+    return 0
 
 
 def _end(netlink: socket.socket, family: int, identity: bytes) -> bool:
     """Whether the connection was still there to be ended."""
-    wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, _STATES, identity)
+    wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, _OPEN, identity)
     _send(netlink, _SOCK_DESTROY, _REQUEST | _ACK, wish)
     try:
         for _ in _answers(netlink):

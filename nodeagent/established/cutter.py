@@ -20,6 +20,7 @@ from nodeagent.datapath.libbpf import KernelMap
 from nodeagent.desired.compiler import Compiler
 from nodeagent.established.judge import Judge
 from nodeagent.established.sentence import established, policies_of
+from nodeagent.established.strangers import Strangers
 from nodeagent.layout import FLOW, LEARNT, DatagramFlow
 from nodeagent.policy.decisions import Decision
 from nodeagent.state import Name
@@ -40,7 +41,7 @@ class _Doomed:
 
 
 class Cutter:
-    """Looks at the open connections whenever policy may have changed.
+    """Looks at the open connections whenever policy, or whose they are, may have changed.
 
     ``compiler`` gives desired state as it is in force, ``cgroups`` the workloads' cgroup ids.
     """
@@ -52,13 +53,18 @@ class Cutter:
         sockets: KernelMap,
         learnt: KernelMap,
         root: Path,
+        *,
+        on_cut: Callable[[], None],
     ) -> None:
         self._compiler = compiler
         self._cgroups = cgroups
         self._sockets = sockets
         self._learnt = learnt
         self._root = root
+        self._on_cut = on_cut
         self._wake = asyncio.Event()
+        self._wake.set()
+        self._strangers = Strangers(sockets)
         self._draining: dict[int, float] = {}  # cookie -> deadline
         self.cut: Counter[Key] = Counter()  # connections ended, by policy
 
@@ -75,14 +81,14 @@ class Cutter:
             except TimeoutError:
                 pass  # somebody's time is up
             self._wake.clear()
+            await self._strangers.adopt(self._compiler(), self._paths())
             if not await self._end(self._judge()):
                 await asyncio.sleep(_RETRY_SECONDS)
                 self._wake.set()
 
     def _until_deadline(self) -> float | None:
-        if not self._draining:
-            return None
-        return max(0.0, min(self._draining.values()) - time.monotonic())
+        deadlines = [*self._draining.values(), *self._strangers.deadlines]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _judge(self) -> list[_Doomed]:
         """The connections whose end has come."""
@@ -125,11 +131,11 @@ class Cutter:
         for one in doomed:
             if self._mark(one):
                 by_cgroup[one.flow.cgroup][one.cookie] = one.why
-        names = {number: name for name, (number, _) in self._cgroups().items()}
+        paths = self._paths()
         ended: Counter[Key] = Counter()
         missed = 0
         for cgroup, connections in by_cgroup.items():
-            path = self._path(names.get(cgroup))
+            path = paths.get(cgroup)
             found = await asyncio.to_thread(_destroy, path, set(connections)) if path else set()
             missed += len(connections) - len(found)
             for cookie in found:
@@ -137,6 +143,7 @@ class Cutter:
                 ended.update(policies_of(rule) if rule is not None else ())
         self.cut.update(ended)
         if ended:
+            self._on_cut()
             by_policy = {str(key): number for key, number in ended.items()}
             _log.info("connections cut", extra={"policies": by_policy, "not_found": missed})
         return not missed
@@ -147,9 +154,15 @@ class Cutter:
         marked = one.flow._replace(rule=rule, cut=one.why.reason)
         return self._sockets.replace(one.cookie.to_bytes(8, "little"), FLOW.pack(*marked))
 
-    def _path(self, name: Name | None) -> Path | None:
-        workload = self._compiler().state.workloads.get(name) if name else None
-        return self._root / workload.spec.cgroup if workload else None
+    def _paths(self) -> dict[int, Path]:
+        """Where each enrolled cgroup is, by its id."""
+        compiler = self._compiler()
+        workloads, enrolled = compiler.state.workloads, compiler.tables["workloads"]
+        return {
+            number: self._root / workloads[name].spec.cgroup
+            for name, (number, _) in self._cgroups().items()
+            if name in workloads and number.to_bytes(8, "little") in enrolled
+        }
 
 
 def _destroy(cgroup: Path, cookies: set[int]) -> set[int]:

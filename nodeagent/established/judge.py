@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from meshapi.identity import WORLD
 from meshapi.verdict import Direction, Path, Reason, Verdict
 from nodeagent import layout
 from nodeagent.desired.compiler import Compiler
@@ -21,11 +22,12 @@ _PROTOCOLS: dict[int, Protocol] = {6: "TCP", 17: "UDP"}
 
 
 @dataclass(frozen=True)
-class _End:
-    """A class and the END_* flags that it was found with."""
+class Party:
+    """One end of a connection: its class, the END_* flags that it was found with, its identity."""
 
     number: int
     flags: int
+    identity: int
 
 
 class Judge:
@@ -88,7 +90,7 @@ class Judge:
         return self._by_name(flow, source, destination, port) or decision
 
     def _by_name(
-        self, flow: DatagramFlow, source: _End, destination: _End, port: int
+        self, flow: DatagramFlow, source: Party, destination: Party, port: int
     ) -> Decision | None:
         """A consent to the address of a name: one that it has, or had when it was connected to."""
         patterns = (destination.number ^ p for p in self._learnt(flow.actual) if p)
@@ -112,34 +114,46 @@ class Judge:
                 return _PROXY
         return self._look_up(source, destination, flow.protocol, port_number(flow.dialled_port))
 
-    def _look_up(self, source: _End, destination: _End, protocol: int, port: int) -> Decision:
+    def _look_up(self, source: Party, destination: Party, protocol: int, port: int) -> Decision:
         if not source.flags & End.EGRESS and not destination.flags & End.INGRESS:
             return OPEN
         name = _PROTOCOLS.get(protocol, "OTHER")
         return self._compiler.decide(source.number, destination.number, name, port)
 
-    def _local(self, flow: DatagramFlow) -> _End | None:
-        raw = self._tables["workloads"].get(flow.cgroup.to_bytes(8, "little"))
-        if raw is None:
-            return None
-        _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
-        return _End(class4 if layout.is4(flow.actual) else class6, flags)
+    def _local(self, flow: DatagramFlow) -> Party | None:
+        return local_of(self._compiler, flow.cgroup, flow.actual)
 
-    def _redirected(self, flow: DatagramFlow) -> _End | None:
+    def _redirected(self, flow: DatagramFlow) -> Party | None:
         key = layout.ENDPOINT.pack(flow.dialled, flow.dialled_port, flow.protocol)
         raw = self._tables["services"].get(key)
         if raw is None:
             return None
         _, class_, _, _, flags, action = layout.SERVICE.unpack(raw)
-        return _End(class_, flags) if action == layout.SERVICE_REDIRECT else None
+        return Party(class_, flags, 0) if action == layout.SERVICE_REDIRECT else None
 
-    def _peer(self, address: bytes, port: bytes, protocol: int, *, by_port: bool) -> _End:
-        raw = self._tables["peers"].get(address)
-        if raw is None:
-            return _End(self._compiler.outside(address), 0)
-        _, class_, flags, _ = layout.PEER.unpack(raw)
-        if by_port and flags & End.SHARED:
-            raw = self._tables["listeners"].get(layout.ENDPOINT.pack(address, port, protocol))
-            if raw is not None:
-                _, class_, flags, _ = layout.PEER.unpack(raw)
-        return _End(class_, flags)
+    def _peer(self, address: bytes, port: bytes, protocol: int, *, by_port: bool) -> Party:
+        return peer_of(self._compiler, address, port, protocol, by_port=by_port)
+
+
+def peer_of(
+    compiler: Compiler, address: bytes, port: bytes, protocol: int, *, by_port: bool
+) -> Party:
+    """Who is behind an address, ``by_port`` also among those that share it (bpf/capture.h)."""
+    raw = compiler.tables["peers"].get(address)
+    if raw is None:
+        return Party(compiler.outside(address), 0, WORLD)
+    identity, class_, flags, _ = layout.PEER.unpack(raw)
+    if by_port and flags & End.SHARED:
+        raw = compiler.tables["listeners"].get(layout.ENDPOINT.pack(address, port, protocol))
+        if raw is not None:
+            identity, class_, flags, _ = layout.PEER.unpack(raw)
+    return Party(class_, flags, identity)
+
+
+def local_of(compiler: Compiler, cgroup: int, peer: bytes) -> Party | None:
+    """The workload of a cgroup as it speaks with an address; None if it is not enrolled."""
+    raw = compiler.tables["workloads"].get(cgroup.to_bytes(8, "little"))
+    if raw is None:
+        return None
+    identity, class4, class6, flags = layout.WORKLOAD.unpack(raw)
+    return Party(class4 if layout.is4(peer) else class6, flags, identity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from nodeagent.layout import DATAGRAM_KEY, EVENT, FLOW, LOSSES, DatagramFlow, Pa
 from nodeagent.telemetry.flows import idle_datagrams
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.names import Names
+
+_log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 0.1
 _SWEEP_SECONDS = 2.0
@@ -53,6 +56,14 @@ class Collector:
         if records:
             self.history.add(records, self.names, _clock_offset())
 
+    def take(self, records: bytes) -> None:
+        """Add events that an earlier release left. Without a stored state they have no names."""
+        if records and self.names is None:
+            lost = len(records) // EVENT.size
+            _log.warning("no stored state: flows of before are not told", extra={"flows": lost})
+        elif records and self.names is not None:
+            self.history.add(records, self.names, _clock_offset())
+
     def rename(self, names: Names) -> None:
         """Use other names from now on; what was recorded so far keeps the former ones."""
         self.drain()
@@ -66,7 +77,7 @@ class Collector:
         limit = now - int(self.udp_idle * 1e9)
         records = []
         for key, value in self._datagrams.items():
-            if FLOW.unpack(value)[1] >= limit:
+            if DatagramFlow(*FLOW.unpack(value)).established >= limit:
                 continue
             held = self._datagrams.pop(key)
             if held is None:

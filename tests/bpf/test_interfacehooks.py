@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -173,8 +174,10 @@ def test_somebody_elses_filters_stay(
         at = index("pod0")
         hooks = InterfaceHooks(datapath, attached, "clsact")
         hooks.make({at: "veth"})
+        theirs = libbpf.obj_get(datapath.pins / f"programs-{attached.version}" / "uplink_ingress")
         with IPRoute() as ip:
-            ip.tc("add-filter", "matchall", at, parent=0xFFFFFFF2, prio=99, action="ok")
+            ip.tc("add-filter", "bpf", at, fd=theirs, name="theirs", parent=0xFFFFFFF2, prio=99)
+        os.close(theirs)
         hooks.make({})
         assert not clsact.attached(at)
         assert qdiscs(at) == ["clsact"]
@@ -189,17 +192,12 @@ def test_the_machines_own_network_is_not_the_agents(node: Callable) -> None:
 
 
 def test_a_kernel_without_tcx_is_refused_only_if_tcx_is_asked_for(
-    datapath: Datapath, attached: Attached, monkeypatch: pytest.MonkeyPatch
+    datapath: Datapath, attached: Attached
 ) -> None:
-    def refuse(*_: object) -> int:
-        raise libbpf.KernelError("cannot attach", 22)
-
-    monkeypatch.setattr(libbpf, "link_create", refuse)
-    hooks = InterfaceHooks(datapath, attached)
-    assert hooks.how == "clsact"
-    assert "6.6" in hooks.features()["tcx"]
+    without = replace(attached, features={**attached.features, "tcx": "no"})
+    assert InterfaceHooks(datapath, without).how == "clsact"
     with pytest.raises(HopliteError, match="no tcx links"):
-        InterfaceHooks(datapath, attached, "tcx")
+        InterfaceHooks(datapath, without, "tcx")
 
 
 def qdiscs(at: int) -> list[str]:

@@ -109,9 +109,11 @@ def test_a_program_that_the_verifier_refuses_is_named(
 
 def test_the_version_is_the_whole_text(tmp_path: Path) -> None:
     specs = map_specs(SIZES)
-    text = compile_text(source_folder(), specs, tmp_path, {"set-retval"})
-    assert version(text) != version(compile_text(source_folder(), specs, tmp_path, set()))
-    assert version(text) == version(compile_text(source_folder(), specs, tmp_path, {"set-retval"}))
+    text = compile_text(source_folder(), specs, tmp_path, frozenset({"set-retval"}))
+    assert version(text) != version(compile_text(source_folder(), specs, tmp_path, frozenset()))
+    assert version(text) == version(
+        compile_text(source_folder(), specs, tmp_path, frozenset({"set-retval"}))
+    )
 
 
 def test_levels_are_counted_from_the_root_of_the_hierarchy(cgroup: Path) -> None:

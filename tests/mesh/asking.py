@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import api
+from lab.patience import stretched
 from meshapi.flow import Flow, FlowQuery
 from meshapi.manifests import parse
 from meshapi.resources import Resource, Service, by_word
@@ -112,7 +113,7 @@ def _python(lab: api.Lab, target: str, program: str, *words: str) -> dict[str, A
 
 def eventually(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
     """Wait until ``condition`` holds; fail when it does not in time."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + stretched(patience)
     while not condition():
         assert time.monotonic() < deadline, "did not come true in time"
         time.sleep(0.05)

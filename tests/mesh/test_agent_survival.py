@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab import api
+from lab.account import ROOT
 from lab.processes import Place, launcher
 from tests.mesh.asking import (
     apply,
@@ -55,7 +57,7 @@ def kill(lab: api.Lab, *cgroup: str, how: signal.Signals = signal.SIGKILL) -> No
     eventually(lambda: not processes(lab, *cgroup))
 
 
-def start_agent(lab: api.Lab, node: str, **settings: str) -> None:
+def start_agent(lab: api.Lab, node: str, release: Path = ROOT) -> None:
     """Start a node's agent again, as its supervisor would, and wait until it enforces."""
     run_dir = lab.agent_socket(node).parent
     place = Place(
@@ -66,7 +68,8 @@ def start_agent(lab: api.Lab, node: str, **settings: str) -> None:
     with lab.record.names.log(f"{node}/agent").open("ab") as log:
         subprocess.Popen(
             launcher(place, command),
-            env={**os.environ, **settings},
+            env={**os.environ, "PYTHONPATH": str(release)},
+            cwd="/",
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -109,7 +112,7 @@ def test_a_node_that_lost_its_pins_enforces_the_stored_state_without_a_controlle
     address = virtual_addresses(lab, "shop", "vault")[0]
     kill(lab, "controller")
     kill(lab, "node1", "hoplite-agent")
-    _remove_pins(lab, "node1")
+    remove_pins(lab, "node1")
     assert dial(lab, CLIENT, address, 80)["answers"] != {"vault": 1}  # no mesh, no address
     start_agent(lab, "node1")
     assert dial(lab, CLIENT, address, 80)["answers"] == {"vault": 1}
@@ -153,14 +156,7 @@ def test_a_live_connection_outlives_the_agent_and_is_still_recorded(lab: api.Lab
         "c.recv(9); print('held', flush=True); sys.stdin.read(1); c.sendall(b'still'); "
         "print(c.recv(9).decode())"
     )
-    there = lab.target(CLIENT)
-    client = subprocess.Popen(
-        launcher(there.place, [sys.executable, "-c", hold, own]),
-        env=there.env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    client = lab.popen(CLIENT, [sys.executable, "-c", hold, own], subprocess.PIPE)
     assert client.stdout is not None
     assert client.stdout.readline() == "held\n"
     kill(lab, "node1", "hoplite-agent")
@@ -204,6 +200,91 @@ def test_a_changed_setting_swaps_the_programs_under_traffic(lab: api.Lab) -> Non
     assert count > 100
     assert {p.name: p.stat().st_ino for p in links.iterdir()} == inodes, "the same links"
     vault_as_it_should_be(lab)
+
+
+def test_a_release_with_other_layouts_takes_over_what_is_open(
+    lab: api.Lab, later_release: Path
+) -> None:
+    """To a release whose flows have one field more, and back: an upgrade and a downgrade."""
+    service = virtual_addresses(lab, "shop", "echo")[0]
+    tcp = lab.popen(CLIENT, [sys.executable, "-c", HOLD_TCP, service], subprocess.PIPE)
+    udp = lab.popen(CLIENT, [sys.executable, "-c", HOLD_UDP, service], subprocess.PIPE)
+    held = [_next_line(tcp), _next_line(udp)]
+    pins = lab.record.names.pins / "node1" / "maps"
+    before = {path.name for path in pins.iterdir()}
+    for release in (later_release, ROOT):
+        kill(lab, "node1", "hoplite-agent")
+        assert dial(lab, CLIENT, lab.workload("node1/shop/echo").addresses[0], TCP, 2)
+        start_agent(lab, "node1", release)
+        for process, word in ((tcp, held[0]), (udp, held[1])):
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert _next_line(process) == word, "the same backend, and the address that was dialled"
+        now = {path.name for path in pins.iterdir()}
+        assert {n.partition("@")[0] for n in now - before} == (
+            {"sockets", "datagrams"} if release != ROOT else set()
+        )
+    for process in (tcp, udp):
+        process.communicate("end\n", timeout=10)
+    echoed = 2 * len("held?")
+    eventually(
+        lambda: any(
+            f.bytes_sent == echoed
+            for f in flows(lab, source="shop/client", direction="outbound", protocol="TCP")
+        )
+    )
+    seen = flows(lab, source="shop/client", destination="shop/echo-node1", direction="outbound")
+    assert len([f for f in seen if f.bytes_sent == 0]) >= 4, "none of those between was lost"
+
+
+def _next_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+# Hold one connection, and one UDP socket that is not connected; at each word say who answers it
+# and the peer's name as the application sees it.
+HOLD_TCP = """
+import socket, sys
+held = socket.create_connection((sys.argv[1], 80), 5)
+who = held.recv(9).decode()
+print(who, held.getpeername()[0], flush=True)
+while sys.stdin.readline() == "go\\n":
+    held.sendall(b"held?")
+    assert held.recv(9) == b"held?"
+    print(who, held.getpeername()[0], flush=True)
+"""
+HOLD_UDP = """
+import socket, sys
+held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+held.settimeout(5)
+while True:
+    held.sendto(b"x", (sys.argv[1], 53))
+    data, peer = held.recvfrom(9)
+    print(data.decode().partition(":")[0], peer[0], flush=True)
+    if sys.stdin.readline() != "go\\n":
+        break
+"""
+
+
+@pytest.fixture
+def later_release(tmp_path: Path) -> Path:
+    """The same sources, with one field more at the beginning of every flow."""
+    release = tmp_path / "later"
+    for package in ("bpf", "meshapi", "nodeagent"):
+        shutil.copytree(ROOT / package, release / package)
+    _edit(release / "bpf" / "types.h", "struct flow {\n", "struct flow {\n\tu64 later;\n")
+    layout = release / "nodeagent" / "layout.py"
+    _edit(layout, 'FLOW = struct.Struct("=', 'FLOW = struct.Struct("=Q')
+    _edit(layout, '"""FLOW, unpacked."""\n', '"""FLOW, unpacked."""\n\n    later: int\n')
+    return release
+
+
+def _edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
 
 
 def test_a_policy_that_came_while_the_agent_was_down_is_enforced_when_it_is_back(
@@ -254,7 +335,7 @@ def _apply_only(lab: api.Lab, text: str) -> None:
     )
 
 
-def _remove_pins(lab: api.Lab, node: str) -> None:
+def remove_pins(lab: api.Lab, node: str) -> None:
     folder = lab.record.names.pins / node
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,6 +15,7 @@ import pytest
 
 from lab import api
 from tests.mesh.asking import apply, ask_unix, delete, dial, eventually, flows, virtual_addresses
+from tests.mesh.holding import held, last_word
 from tests.mesh.programs import SERVER
 
 pytestmark = pytest.mark.root
@@ -66,41 +69,10 @@ metadata: {{name: {name}, namespace: shop, annotations: {annotations}}}
 spec: {{podSelector: {{matchLabels: {{app: {app}}}}}, ingress: [{ingress}]}}
 """
 
-# Opens a connection, says "open", and echoes a line every tenth of a second until it fails; then
-# says how, and what it had to say.
-HOLD = """
-import errno, socket, sys, time
-connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5)
-connection.recv(99)
-print("open", flush=True)
-try:
-    while True:
-        connection.sendall(b"x")
-        if not connection.recv(1):
-            print("EOF", flush=True)
-            break
-        time.sleep(0.1)
-except OSError as error:
-    print(errno.errorcode.get(error.errno or 0, type(error).__name__), flush=True)
-"""
-
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[[str], api.Lab]) -> api.Lab:
     return make_lab(LAB)
-
-
-@contextmanager
-def held(lab: api.Lab, target: str, address: str, port: int) -> Iterator[subprocess.Popen[str]]:
-    """An open connection in use; ended when the block is."""
-    process = lab.popen(target, [sys.executable, "-c", HOLD, address, str(port)])
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextmanager
@@ -111,12 +83,6 @@ def policy(lab: api.Lab, app: str, ingress: str = "", **annotations: str) -> Ite
     apply(lab, CLOSED.format(name=name, app=app, ingress=ingress, annotations=f"{{{notes}}}"))
     yield f"shop/{name}"
     delete(lab, "networkpolicy", "shop", name)
-
-
-def last_word(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    process.wait(timeout=10)
-    return process.stdout.read().strip()
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
@@ -191,6 +157,14 @@ def test_the_number_is_reported(lab: api.Lab) -> None:
         last_word(connection)
         line = f'hoplite_connections_cut_total{{policy="{name}",policy_kind="NetworkPolicy"}}'
         eventually(lambda: line in ask_unix(lab.agent_socket("node1"), "/metrics"))
+        words = ("get", "networkpolicy", name.rpartition("/")[2], "-n", "shop", "-o", "json")
+        eventually(lambda: json.loads(_hopctl(lab, *words))["status"].get("connectionsCut") == 1)
+
+
+def _hopctl(lab: api.Lab, *words: str) -> str:
+    command = [sys.executable, "-m", "hopctl", *words]
+    done = subprocess.run(command, env={**os.environ, **lab.env}, capture_output=True, check=True)
+    return done.stdout.decode()
 
 
 def test_a_quarantine_cuts_both_ways(lab: api.Lab) -> None:

@@ -3,7 +3,7 @@ from msgspec.structs import replace
 
 from controller.reports import Reports
 from controller.status import look
-from meshapi.resources import Key, NodeProblem, key_of
+from meshapi.resources import Key, NodeProblem, PolicyCut, key_of
 
 SEEN = "2026-01-01T00:00:00Z"
 
@@ -149,6 +149,20 @@ def test_policies_of_every_kind_are_programmed_or_not_needed(make, mesh):
         assert nobody["Programmed"] == ("Unknown", "NotNeeded", "it selects no workload")
     assert computed(state, reports, "BlockList", "bad", "")["Programmed"][0] == "True"
     assert computed(state, Reports(), "BlockList", "bad", "")["Programmed"][1] == "Pending"
+
+
+def test_a_policy_counts_the_connections_that_nodes_have_ended_for_it(make, mesh):
+    reports = Reports()
+    for node, count in (("n1", 2), ("n2", 3)):
+        cut = PolicyCut(kind="NetworkPolicy", namespace="shop", name="guard", connections=count)
+        other = replace(cut, namespace="dev")
+        reports.put(node, make.report(mesh.revision, cut=(cut, other)), NOW, SEEN)
+    view = look(mesh, reports, NOW)
+    counts = {
+        name: view.show(mesh.get(Key("NetworkPolicy", "shop", name))).status.connections_cut
+        for name in ("guard", "nobody")
+    }
+    assert counts == {"guard": 5, "nobody": 0}
 
 
 def test_a_traffic_policy_says_which_service_it_misses(make, mesh):

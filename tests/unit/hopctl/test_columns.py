@@ -223,6 +223,7 @@ def test_policies_show_whom_they_are_about_and_how_they_are_enforced():
         "RULES": "1 in, 0 out",
         "MODE": "audit,drain 30s",
         "PROGRAMMED": "True",
+        "CUT": "0",
         "MESSAGE": "Programmed says True; ResolvedRefs says False",
         "AGE": "1d",
     }
