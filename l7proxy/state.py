@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from meshapi.resources import HTTPRoute, MeshNode, Service, ServicePort, Workload
+from meshapi.resources import HTTPRoute, MeshNode, Quarantine, Service, ServicePort, Workload
 from meshapi.watch import Snapshot
 from meshapi.wire import ServicePortRef
 
@@ -73,7 +73,11 @@ def view(snapshot: Snapshot, node: str, draining: frozenset[ServicePortRef] = fr
     wanted = dict.fromkeys(ref for rs in bound.values() for r in rs for ref in backend_refs(r))
     wanted.update(dict.fromkeys(draining))
     nodes = {o.metadata.name: o for o in objects if isinstance(o, MeshNode)}
-    instances = _Instances(workloads, nodes)
+    isolated = {
+        (o.metadata.namespace, o.spec.workload) for o in objects if isinstance(o, Quarantine)
+    }
+    at_large = [w for w in workloads if (w.metadata.namespace, w.metadata.name) not in isolated]
+    instances = _Instances(at_large, nodes)
     return View(ports, dict(_backends(wanted, services, instances)))
 
 

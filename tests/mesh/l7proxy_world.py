@@ -527,6 +527,15 @@ def workload(
     }
 
 
+def quarantine(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "mesh.hoplite.io/v1alpha1",
+        "kind": "Quarantine",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"workload": name},
+    }
+
+
 def route(name: str, parent: str, *rules: dict[str, Any], **parent_fields: Any) -> dict[str, Any]:
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",

@@ -18,6 +18,7 @@ from tests.mesh.l7proxy_world import (
     in_own_network,
     mesh_node,
     prefix,
+    quarantine,
     route,
     service,
     to,
@@ -170,6 +171,19 @@ def test_requests_follow_weight_and_health_of_workloads(tmp_path: Path) -> None:
         second["status"]["unhealthyPorts"] = [9090]
         await in_force(world, world.controller.apply(second))
         assert await answered_by(world) == "v2"
+
+    play(tmp_path, scenario)
+
+
+def test_a_quarantined_workload_gets_no_request(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        second = workload("also-v1", "10.244.1.2", version="v1")
+        await in_force(world, world.controller.apply(second))
+        assert {await answered_by(world) for _ in range(30)} == {"v1", "v2"}
+        await in_force(world, world.controller.apply(quarantine("also-v1")))
+        assert {await answered_by(world) for _ in range(20)} == {"v1"}
+        await in_force(world, world.controller.apply(quarantine("v1")))
+        assert (await world.get("http://10.96.0.10/")).status == 503
 
     play(tmp_path, scenario)
 
