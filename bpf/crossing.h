@@ -15,6 +15,7 @@ struct passage {
 	s32 netns;
 	struct peer peer;		/* who is at the other end */
 	struct decision decision;	/* why it does not pass */
+	u32 epoch;			/* policy_epoch before anything was looked up */
 };
 
 static __always_inline struct interface *interface_at(u32 index, const struct address *address)
@@ -30,10 +31,11 @@ static __always_inline struct interface *interface_again(const struct settings *
 {
 	struct seen *seen = seen_at(index << 1 | address_is4(address));
 	struct interface *found;
+	u32 epoch = cfg->policy_epoch;	/* before the look-up: what it finds may be of before */
 
 	if (!seen)
 		return NULL;
-	if (seen->key.index == index && seen->epoch == cfg->policy_epoch &&
+	if (seen->key.index == index && seen->epoch == epoch &&
 	    address_same(&seen->key.address, address))
 		return &seen->interface;
 	found = interface_at(index, address);
@@ -41,7 +43,7 @@ static __always_inline struct interface *interface_again(const struct settings *
 		return NULL;
 	seen->key.index = index;
 	seen->key.address = *address;
-	seen->epoch = cfg->policy_epoch;
+	seen->epoch = epoch;
 	seen->interface = *found;
 	return &seen->interface;
 }
@@ -266,11 +268,10 @@ static __always_inline bool passage_allows(const struct settings *cfg,
 		policy_by_name(cfg, class, &at, &peer->class, decision));
 }
 
-static __always_inline int crossing_note(const struct settings *cfg, struct passage *passage,
-					 u8 direction, bool captured)
+static __always_inline int crossing_note(struct passage *passage, u8 direction, bool captured)
 {
 	struct crossing crossing = {
-		.epoch = cfg->policy_epoch,
+		.epoch = passage->epoch,
 		.direction = direction,
 		.captured = captured,
 	};

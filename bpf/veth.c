@@ -142,11 +142,11 @@ static __always_inline int outbound_police(struct __sk_buff *skb, const struct s
 	struct decision decision = {};
 	struct peer peer = {};
 
-	if (known && known->epoch == cfg->policy_epoch && !quarantined)
+	if (known && known->epoch == passage->epoch && !quarantined)
 		return 0;
 	inbound = known && known->direction == DIRECTION_INBOUND;
 	if (passage_allows(cfg, passage, true, &passage->peer, &passage->decision))
-		return crossing_note(cfg, passage, DIRECTION_OUTBOUND, false);
+		return crossing_note(passage, DIRECTION_OUTBOUND, false);
 	if (frame_begins(frame))
 		return -EPERM;
 	/* Then it may be an answer. What the destination lets in, its own node decides. */
@@ -156,7 +156,7 @@ static __always_inline int outbound_police(struct __sk_buff *skb, const struct s
 		return -EPERM;
 	if (!passage_allows(cfg, passage, false, &peer, &decision))
 		return -EPERM;
-	return inbound ? crossing_note(cfg, passage, DIRECTION_INBOUND, false) : 0;
+	return inbound ? crossing_note(passage, DIRECTION_INBOUND, false) : 0;
 }
 
 static __always_inline bool outbound_closed(const struct passage *passage)
@@ -179,7 +179,7 @@ static __always_inline int outbound_stage(struct __sk_buff *skb, const struct se
 			    socket_sends(skb, frame, passage->cgroup, passage->level)));
 	if (owned && !quarantined) {
 		if (tuple->protocol == IPPROTO_UDP)
-			crossing_note(cfg, passage, DIRECTION_OUTBOUND, true);
+			crossing_note(passage, DIRECTION_OUTBOUND, true);
 		return 0;
 	}
 	to.address = tuple->remote;
@@ -285,6 +285,7 @@ int veth_from_pod(struct __sk_buff *skb)
 	passage = scratch_zeroed();
 	if (!owner || !passage)
 		return TC_ACT_UNSPEC;
+	passage->epoch = cfg->policy_epoch;
 	passage->frame.outbound = true;
 	passage_of(owner, passage);
 	return passage_tell(skb, cfg, passage, source_stage(skb, cfg, passage));
@@ -301,7 +302,7 @@ static __always_inline int inbound_police(struct __sk_buff *skb, const struct se
 	struct decision decision = {};
 	struct peer peer = {};
 
-	if (known && !quarantined && (known->captured || known->epoch == cfg->policy_epoch))
+	if (known && !quarantined && (known->captured || known->epoch == passage->epoch))
 		return 0;
 	outbound = known && known->direction == DIRECTION_OUTBOUND;
 	if (own && !quarantined && (frame->tuple.protocol == IPPROTO_TCP ||
@@ -311,12 +312,12 @@ static __always_inline int inbound_police(struct __sk_buff *skb, const struct se
 	if (passage_allows(cfg, passage, false, &passage->peer, &passage->decision)) {
 		if (!(passage->decision.flags & DECISION_STRICT) ||
 		    passage->peer.flags & END_LOCAL)
-			return crossing_note(cfg, passage, DIRECTION_INBOUND, false);
+			return crossing_note(passage, DIRECTION_INBOUND, false);
 		return passage_deny(passage, REASON_IDENTITY_REQUIRED);
 	}
 	if (!outbound || frame_begins(frame) || !passage_allows(cfg, passage, true, &peer, &decision))
 		return -EPERM;
-	return crossing_note(cfg, passage, DIRECTION_OUTBOUND, false);
+	return crossing_note(passage, DIRECTION_OUTBOUND, false);
 }
 
 static __always_inline int inbound_stage(struct __sk_buff *skb, const struct settings *cfg,
@@ -411,5 +412,6 @@ int veth_to_pod(struct __sk_buff *skb)
 	passage = scratch_zeroed();
 	if (!passage)
 		return TC_ACT_UNSPEC;
+	passage->epoch = cfg->policy_epoch;
 	return passage_tell(skb, cfg, passage, destination_stage(skb, cfg, passage));
 }

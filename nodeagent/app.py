@@ -130,11 +130,11 @@ class Agent:
         if not machine.owns_network(owns_machine=config.i_own_this_machine):
             _log.warning("this is the machine's own network: its interfaces are left alone")
             return None
-        if config.interface_hooks == "off":
+        if config.interface_hooks == "none":
             interfacehooks.remove(Path(config.pin_dir))
             return None
         hooks = InterfaceHooks(self._datapath, self._attached, config.interface_hooks)
-        return Guard(InterfaceFinder(root, config.addresses, config.uplinks), hooks)
+        return Guard(InterfaceFinder(root, config.uplinks), hooks)
 
     def _take_over(self, root: Path) -> None:
         """Attach this release's programs, in the place of another's if there are any."""

@@ -64,7 +64,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     udp_idle_seconds: float = 10.0
     map_sizes: dict[str, int] = {}
     uplinks: tuple[str, ...] = ()
-    interface_hooks: Literal["auto", "tcx", "clsact", "off"] = "auto"
+    interface_hooks: Literal["auto", "tcx", "clsact", "none"] = "auto"
     i_own_this_machine: bool = False
     log_level: str = "info"
 

@@ -7,7 +7,7 @@ have no process for a while, and cannot shake off what watches it by moving else
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,19 +18,21 @@ from nodeagent.desired.units import HostEnd, Interfaces
 from nodeagent.netlink import Link
 from nodeagent.state import Name
 
+_log = logging.getLogger(__name__)
+
 _LOOK_AGAIN = 10  # even if nothing was heard, every so many looks
 
 
 class InterfaceFinder:
     """Looks below one cgroup root, in the calling process's network namespace.
 
-    ``uplinks`` names the node's own interfaces; without, they are those that have ``addresses``.
+    ``uplinks`` names the node's own interfaces. None is taken for one that is not named.
     """
 
-    def __init__(self, root: Path, addresses: Iterable[str], uplinks: Iterable[str] = ()) -> None:
+    def __init__(self, root: Path, uplinks: Iterable[str] = ()) -> None:
         self._root = root
-        self._addresses = frozenset(str(ipaddress.ip_address(a)) for a in addresses)
         self._uplinks = frozenset(uplinks)
+        self._absent: frozenset[str] = frozenset()  # named, but not there
         self._watch = netlink.Watch()
         self._owners: dict[int, tuple[str, Name]] = {}  # by index: interface's name, whose it is
         self._seen: dict[Name, tuple[int, frozenset[int]]] = {}  # cgroup and namespaces of each
@@ -103,13 +105,12 @@ class InterfaceFinder:
         return found
 
     def _find_uplinks(self, links: Iterable[Link]) -> frozenset[int]:
-        if self._uplinks:
-            return frozenset(link.index for link in links if link.name in self._uplinks)
-        if not self._addresses:
-            return frozenset()
-        return frozenset(
-            index for address, index in netlink.addresses().items() if address in self._addresses
-        )
+        found = {link.name: link.index for link in links if link.name in self._uplinks}
+        absent = self._uplinks - found.keys()
+        if absent - self._absent:
+            _log.warning("no such uplink yet", extra={"uplinks": sorted(absent)})
+        self._absent = absent
+        return frozenset(found.values())
 
 
 def _open_namespaces(cgroup: Path) -> Iterator[tuple[int, int]]:

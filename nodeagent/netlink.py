@@ -1,7 +1,7 @@
 """The little of rtnetlink(7) that the agent asks every so often, without a library's memory.
 
 Everything is about the calling process's own network namespace. Numbers are those of
-uapi/linux/rtnetlink.h, if_link.h, if_addr.h and net_namespace.h.
+uapi/linux/rtnetlink.h, if_link.h and net_namespace.h.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 REPLACE, CREATE, EXCL = 0x100, 0x400, 0x200
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_GETLINK, _GETADDR, _GETNSID = 18, 22, 90
+_GETLINK, _GETNSID = 18, 90
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 3, 5, 18, 29, 37
 _INFO_KIND = 1
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NETNSA_NSID, _NETNSA_FD = 1, 3
-_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
+_GROUPS = 0x1  # RTMGRP_LINK
 _NESTED = 0x8000  # flag in an attribute's type
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")  # rtattr
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg
-_ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg
 _NAMESPACE = struct.Struct("=B3x")  # rtgenmsg
 _NUMBER = struct.Struct("=i")
 
@@ -50,18 +48,6 @@ def links() -> list[Link]:
     return [_link(payload) for payload in ask(_GETLINK, REQUEST | DUMP, wish)]
 
 
-def addresses() -> dict[str, int]:
-    """The index of the interface that has an address, by address."""
-    found = {}
-    for payload in ask(_GETADDR, REQUEST | DUMP, _ADDRESS.pack(0, 0, 0, 0, 0)):
-        family, _, _, _, index = _ADDRESS.unpack_from(payload)
-        parts = attributes(payload, _ADDRESS.size)
-        raw = parts.get(_IFA_LOCAL) or parts.get(_IFA_ADDRESS)
-        if raw:
-            found[socket.inet_ntop(family, raw)] = index
-    return found
-
-
 def namespace_number(fd: int) -> int:
     """The number that this namespace has given another one, -1 if none of its links lead there."""
     wish = _NAMESPACE.pack(0) + attribute(_NETNSA_FD, _number(fd))
@@ -74,7 +60,7 @@ def namespace_number(fd: int) -> int:
 
 
 class Watch:
-    """Hears that interfaces or addresses have changed; what exactly is then to be asked."""
+    """Hears that interfaces have changed; what exactly is then to be asked."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)

@@ -71,9 +71,9 @@ def workload(pod: str, network: str = "pod") -> Workload:
 class Node:
     """One node's finder, which lives in the node's namespace."""
 
-    def __init__(self, root: Path, *uplinks: str, addresses: tuple[str, ...] = ()) -> None:
+    def __init__(self, root: Path, *uplinks: str) -> None:
         self._root = root
-        self._finder = netns.within(NODE, lambda: InterfaceFinder(root, addresses, uplinks))
+        self._finder = netns.within(NODE, lambda: InterfaceFinder(root, uplinks))
 
     def find(self, *workloads: Workload) -> Interfaces:
         known = {
@@ -169,12 +169,14 @@ def test_two_workloads_in_one_namespace_share_its_interface(root: Path) -> None:
             assert owners(node.find(*pods)) == {index("to-a"): ("b", "a")}
 
 
-def test_uplinks_are_named_or_those_with_the_nodes_addresses(root: Path) -> None:
+def test_no_interface_is_an_uplink_that_is_not_named(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert Node(root, "to-b").find().uplinks == {index("to-b")}
-    assert Node(root, "absent").find().uplinks == set()
     assert Node(root).find().uplinks == set()
-    both = {index("to-a"), index("to-b")}
-    assert Node(root, addresses=("192.0.2.1", "2001:db8::9")).find().uplinks <= both
+    assert not caplog.records
+    assert Node(root, "absent").find().uplinks == set()
+    assert [record.uplinks for record in caplog.records] == [["absent"]]  # type: ignore[attr-defined]
     named = Node(root, "to-a", "to-b")
     with process(root, "a", f"{ME}-a"):
         assert named.find(workload("a")).uplinks == {index("to-b")}, "a pod's is none"

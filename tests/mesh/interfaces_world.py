@@ -6,13 +6,18 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from pyroute2 import IPRoute
 
 from lab import api, netns
 from lab.plan import SYSTEM_CGROUP
 from lab.processes import launcher, place_in, workload_env
+from meshapi.flow import FlowEndpoint
+from tests.mesh.asking import flows
 from tests.mesh.programs import SERVER
 
 TCP, UDP = 7000, 7001
@@ -106,17 +111,19 @@ import json, logging, sys
 logging.getLogger("scapy").setLevel(logging.ERROR)
 from scapy.all import *
 conf.verb = 0
-mac = open("/sys/class/net/eth0/address").read().strip() if False else get_if_hwaddr("eth0")
-ether = Ether(src=mac, dst="{GATEWAY_MAC}")
+ether = Ether(src=get_if_hwaddr("eth0"), dst="{GATEWAY_MAC}")
 packets = [p if Ether in p else ether / p for p in eval(sys.argv[1])]
-found = [None] * len(packets)
-for index, packet in enumerate(packets):  # each alone, so that none is taken for another's answer
-    got = srp1(packet, iface="eth0", timeout=float(sys.argv[2]), retry=0)
-    if got is not None:
-        name = {{TCP: str(got[TCP].flags) if TCP in got else ""}}.get(TCP)
-        found[index] = name or ("arp" if ARP in got else "icmp" if ICMP in got or got.getlayer(
-            "ICMPv6EchoReply") else "data")
-print(json.dumps(found))
+def name(got):
+    if got is None:
+        return None
+    if TCP in got:
+        return str(got[TCP].flags)
+    if ARP in got:
+        return "arp"
+    return "icmp" if ICMP in got or "ICMPv6" in got.lastlayer().name or (
+        ICMPv6EchoReply in got or ICMPv6ND_NA in got) else "data"
+timeout = float(sys.argv[2])  # each alone, so that none is taken for another's answer
+print(json.dumps([name(srp1(p, iface="eth0", timeout=timeout, retry=0)) for p in packets]))
 """
 
 # Prints "ready", then collects the markers <<...>> in frames that arrive (or leave), until <<end>>.
@@ -132,6 +139,16 @@ while "end" not in heard:
     if about[2] != 4:  # PACKET_OUTGOING
         heard += [m.decode() for m in re.findall(rb"<<([a-z0-9-]+)>>", frame)]
 print(json.dumps(sorted(set(heard) - {"end"})))
+"""
+
+# Sends packets (Python text) as frames to a hardware address and listens to nothing.
+TRANSMIT = """
+import logging, sys
+logging.getLogger("scapy").setLevel(logging.ERROR)
+from scapy.all import *
+conf.verb = 0
+for packet in eval(sys.argv[2]):
+    sendp(Ether(src=get_if_hwaddr("eth0"), dst=sys.argv[1]) / packet, iface="eth0")
 """
 
 SEND_END = """
@@ -210,6 +227,55 @@ def hearing(lab: api.Lab, target: str) -> Iterator[list[str]]:
         ear.wait()
 
 
+@contextmanager
+def behind(lab: api.Lab, target: str) -> Iterator[tuple[Callable[[str], None], str]]:
+    """A namespace behind a pod that forwards: how to send packets from there, and its address."""
+    pod = lab.workload(target).netns
+    inner = f"{pod}-inner"
+    netns.create(inner)
+    try:
+        mac = netns.within(pod, lambda: _plug_behind(inner))
+
+        def transmit(packets: str) -> None:
+            done = outside(inner, [sys.executable, "-c", TRANSMIT, mac, packets])
+            assert done.returncode == 0, done.stderr
+
+        yield transmit, "10.99.0.2"
+    finally:
+        netns.within(pod, _unplug_behind)
+        netns.remove(inner)
+
+
+def _plug_behind(inner: str) -> str:
+    """Join a namespace to this one, which forwards from now on; this end's hardware address."""
+    for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        Path("/proc/sys/net", key).write_text("1")
+    for key in ("ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"):
+        Path("/proc/sys/net", key).write_text("0")
+    Path("/proc/sys/net/ipv4/conf/all/accept_local").write_text("1")
+    with IPRoute() as ip, netns.path(inner).open("rb") as space:
+        peer = {"ifname": "eth0", "net_ns_fd": space.fileno()}
+        ip.link("add", ifname="inner0", kind="veth", peer=peer)
+        index = ip.link_lookup(ifname="inner0")[0]
+        ip.link("set", index=index, state="up")
+        ip.addr("add", index=index, address="10.99.0.1", prefixlen=24)
+        mac: str = ip.get_links(index)[0].get_attr("IFLA_ADDRESS")
+    netns.within(inner, _raise_inner)
+    return mac
+
+
+def _raise_inner() -> None:
+    with IPRoute() as ip:
+        ip.link("set", index=ip.link_lookup(ifname="eth0")[0], state="up")
+
+
+def _unplug_behind() -> None:
+    with IPRoute() as ip:
+        ip.link("del", ifname="inner0")
+    for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        Path("/proc/sys/net", key).write_text("0")
+
+
 def addresses(lab: api.Lab, target: str) -> tuple[str, str]:
     four, six = lab.workload(target).addresses
     return four, six
@@ -229,3 +295,19 @@ def _foreign_launcher(lab: api.Lab, target: str, command: Sequence[str]) -> list
     workload = lab.workload(target)
     cgroup = lab.cgroup(workload.node, SYSTEM_CGROUP)
     return launcher(place_in(cgroup, workload.netns), command)
+
+
+def refusals(lab: api.Lab, hook: str = "veth", **query: Any) -> set[tuple[str, str, str, str]]:
+    """Protocol, source, destination and reason of what was refused at a hook.
+
+    A workload is its name, another end its address.
+    """
+    return {
+        (f.protocol, _called(f.source), _called(f.destination), f.reason)
+        for f in flows(lab, verdict="DENY", **query)
+        if f.hook == hook
+    }
+
+
+def _called(end: FlowEndpoint) -> str:
+    return end.name if end.kind == "workload" else end.address
