@@ -69,9 +69,7 @@ def from_node(lab: api.Lab, node: str, packets: str) -> None:
 
 
 @pytest.mark.parametrize("caller", [CLIENT, FAR_CLIENT])
-def test_a_strangers_server_is_reached_as_policy_says_of_the_pod(
-    lab: api.Lab, caller: str
-) -> None:
+def test_a_strangers_server_is_reached_as_policy_says_of_the_pod(lab: api.Lab, caller: str) -> None:
     with stranger(lab, VAULT, ALLOWED_PORT), stranger(lab, VAULT, OTHER_PORT):
         for address in addresses(lab, VAULT):
             assert dial(lab, caller, address, ALLOWED_PORT)["answers"] == {"stranger": 1}
@@ -128,9 +126,7 @@ def test_fragments_and_broken_packets_reach_no_closed_pod(lab: api.Lab) -> None:
             f"/UDP(dport={UDP})/Raw(b'<<part>>')]",
         )
     assert heard == []
-    eventually(
-        lambda: {r[3] for r in refusals(lab, direction="inbound")} >= {"MALFORMED"}
-    )
+    eventually(lambda: {r[3] for r in refusals(lab, direction="inbound")} >= {"MALFORMED"})
 
 
 def test_the_node_itself_reaches_every_pod(lab: api.Lab) -> None:
@@ -236,8 +232,7 @@ def test_neighbours_are_found_through_the_programs(lab: api.Lab) -> None:
         own4, own6 = addresses(lab, target)
         node = target.partition("/")[0]
         asked = (
-            f"[Ether(dst='ff:ff:ff:ff:ff:ff')/ARP(psrc='{own4}',"
-            f" pdst='{lab.node(node).address4}')]"
+            f"[Ether(dst='ff:ff:ff:ff:ff:ff')/ARP(psrc='{own4}', pdst='{lab.node(node).address4}')]"
         )
         assert frames(lab, target, asked) == ["arp"]
         program = (
@@ -270,7 +265,14 @@ def test_a_stranger_that_asks_out_is_answered(lab: api.Lab) -> None:
         "    s.sendto(b'x', (to, int(sys.argv[1])))\n"
         "    print(s.recvfrom(99)[0].decode())\n"
     )
-    command = [sys.executable, "-c", program, str(UDP), *addresses(lab, ECHO), *addresses(lab, FAR_ECHO)]
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        str(UDP),
+        *addresses(lab, ECHO),
+        *addresses(lab, FAR_ECHO),
+    ]
     for pod in (VAULT, CAGED, SEALED):
         done = foreign(lab, pod, command)
         assert done.stdout.split() == ["echo:x", "echo:x", "far-echo:x", "far-echo:x"], (pod, done)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from lab import api, netns
-from tests.mesh.asking import ask_unix, dial, eventually, flows, send, virtual_addresses
+from lab import api
+from tests.mesh.asking import ask_unix, dial, eventually, flows, virtual_addresses
 from tests.mesh.interfaces_world import (
     LAB,
     TCP,
@@ -28,7 +28,11 @@ pytestmark = pytest.mark.root
 
 ECHO, VAULT, CAGED = "node1/shop/echo", "node1/shop/vault", "node1/shop/caged"
 CLIENT, OUTSIDER = "node1/shop/client", "node1/dev/outsider"
-FAR_ECHO, FAR_VAULT, FAR_CLIENT = "node2/shop/far-echo", "node2/shop/far-vault", "node2/shop/far-client"
+FAR_ECHO, FAR_VAULT, FAR_CLIENT = (
+    "node2/shop/far-echo",
+    "node2/shop/far-vault",
+    "node2/shop/far-client",
+)
 WAYS = (frames, foreign_frames)  # by the pod's own packet socket, by a stranger's
 
 
@@ -101,7 +105,8 @@ def test_frames_that_the_destinations_policy_refuses_get_nowhere(
             {
                 (f.protocol, f.hook)
                 for f in flows(lab, source="dev/outsider", verdict="DENY")
-                if f.source.port == port and (f.policy, f.reason) == ("shop/vault", "INGRESS_DENIED")
+                if f.source.port == port
+                and (f.policy, f.reason) == ("shop/vault", "INGRESS_DENIED")
             }
             == wanted
         )
@@ -166,8 +171,9 @@ def test_a_pod_speaks_for_its_own_addresses_only_in_arp_and_neighbour_discovery(
     )
     assert frames(lab, CLIENT, sent, patience=0.1) == [None] * 4
     eventually(lambda: refused(lab, "node1", "SOURCE_SPOOFED") == before + 4)
+    node4 = lab.node("node1").address4
     asked = (
-        f"[Ether(dst='ff:ff:ff:ff:ff:ff')/ARP(op=1, psrc='{own4}', pdst='{lab.node('node1').address4}'),"
+        f"[Ether(dst='ff:ff:ff:ff:ff:ff')/ARP(op=1, psrc='{own4}', pdst='{node4}'),"
         f" IPv6(src='{own6}', dst='ff02::1', hlim=255)/ICMPv6ND_NA(tgt='{own6}', O=1),"
         f" IPv6(src='fe80::77', dst='ff02::2', hlim=255)/ICMPv6ND_RS()]"
     )
@@ -187,7 +193,7 @@ def refused(lab: api.Lab, node: str, reason: str) -> int:
 
 
 def test_what_a_pod_forwards_is_policed_as_the_pods_own(lab: api.Lab) -> None:
-    """A namespace behind the pod: with its own address it is nobody, with the pod's it is the pod."""
+    """By its own address a namespace behind the pod is nobody, by the pod's it is the pod."""
     own4 = addresses(lab, CAGED)[0]
     echo4, client4 = addresses(lab, ECHO)[0], addresses(lab, FAR_CLIENT)[0]
     with behind(lab, CAGED) as (send_from_behind, inner), hearing(lab, FAR_CLIENT) as heard:
@@ -213,12 +219,20 @@ def test_large_datagrams_arrive_whole(lab: api.Lab) -> None:
     program = (
         "import socket, sys\n"
         "for to in sys.argv[2:]:\n"
-        "    s = socket.socket(socket.AF_INET6 if ':' in to else socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "    family = socket.AF_INET6 if ':' in to else socket.AF_INET\n"
+        "    s = socket.socket(family, socket.SOCK_DGRAM)\n"
         "    s.settimeout(5)\n"
         "    s.sendto(b'x' * 9000, (to, int(sys.argv[1])))\n"
         "    print(len(s.recvfrom(65536)[0]))\n"
     )
-    command = [sys.executable, "-c", program, str(UDP), *addresses(lab, ECHO), *addresses(lab, FAR_ECHO)]
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        str(UDP),
+        *addresses(lab, ECHO),
+        *addresses(lab, FAR_ECHO),
+    ]
     for answer in (lab.exec(CAGED, command), foreign(lab, CAGED, command)):
         sizes = [9000 + len(n) + 1 for n in ("echo", "echo", "far-echo", "far-echo")]
         assert answer.stdout.split() == [str(n) for n in sizes], answer
@@ -251,9 +265,7 @@ def test_a_fragment_that_would_rewrite_ports_is_refused_where_the_first_one_may_
     """To a permitted destination, but the second fragment starts within the TCP header."""
     own4, echo4 = addresses(lab, CAGED)[0], addresses(lab, FAR_ECHO)[0]
     with hearing(lab, FAR_ECHO) as heard:
-        packets = (
-            f"[IP(src='{own4}', dst='{echo4}', id=80, frag=2, proto=6)/Raw(b'<<rewrite>>')]"
-        )
+        packets = f"[IP(src='{own4}', dst='{echo4}', id=80, frag=2, proto=6)/Raw(b'<<rewrite>>')]"
         frames(lab, CAGED, packets, patience=0.05)
     assert heard == []
 

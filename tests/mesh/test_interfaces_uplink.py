@@ -100,7 +100,9 @@ def test_blocked_addresses_are_cut_off_in_both_directions(lab: api.Lab) -> None:
             assert dial(lab, CLIENT, address, TCP)["answers"] == {"world": 1}
             assert dial(lab, "node1", address, TCP)["answers"] == {"world": 1}
             assert send(lab, "node1", address, UDP)["answers"] == {"world": 1}
-            assert all('"far-echo": 1' in x for x in from_world(lab, addresses(lab, FAR_ECHO)[place]))
+            assert all(
+                '"far-echo": 1' in x for x in from_world(lab, addresses(lab, FAR_ECHO)[place])
+            )
 
     reachable()
     apply(lab, BLOCKED)
