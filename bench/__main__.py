@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import agent, direct_path, facts, first_request
+from bench import agent, direct_path, facts, first_request, scale, survival
 from bench.table import Row, markdown, show
 from meshapi.errors import HopliteError
 
@@ -15,6 +15,8 @@ BENCHMARKS: dict[str, Callable[[], tuple[str, list[Row]]]] = {
     "agent": agent.run,
     "direct-path": direct_path.run,
     "first-request": first_request.run,
+    "scale": scale.run,
+    "survival": survival.run,
 }
 
 

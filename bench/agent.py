@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
-import os
-import shutil
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from bench.labs import virtual_address
 from bench.table import Row
-from lab import api, names
-from lab.processes import Place, launcher
+from lab import api
+from lab.restart import kill, remove_pins, start_agent
 from meshapi.errors import HopliteError
 
 NAME = "bench-agent"
 STARTS = 7
-PATIENCE = 20.0
 
 LAB = """
 apiVersion: lab.hoplite.io/v1alpha1
@@ -76,7 +70,6 @@ class _Agent:
     def __init__(self, lab: api.Lab) -> None:
         self._lab = lab
         self._cgroup = lab.cgroup("node1", "hoplite-agent")
-        self._pins = names.LabNames(NAME).pins / "node1"
 
     def measure(self) -> list[Row]:
         self._traffic()
@@ -122,34 +115,12 @@ class _Agent:
 
     def _restart(self, *, cold: bool) -> float:
         """Seconds from the start of the process until the stored state is in force."""
-        self._stop()
+        kill(self._lab, "node1", "hoplite-agent", how=signal.SIGTERM)
         if cold:
-            shutil.rmtree(self._pins)
-        socket_path = self._lab.agent_socket("node1")
-        config = socket_path.parent.parent / "config.yaml"
-        place = Place(cgroup=str(self._cgroup), netns=f"/run/netns/{self._lab.node('node1').netns}")
+            remove_pins(self._lab, "node1")
         started = time.monotonic()
-        with self._lab.record.names.log("node1/agent").open("ab") as log:
-            subprocess.Popen(
-                launcher(place, [sys.executable, "-m", "nodeagent", "--config", str(config)]),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        while time.monotonic() - started < PATIENCE:
-            if _ready(socket_path):
-                return time.monotonic() - started
-            time.sleep(0.005)
-        raise HopliteError("the agent does not become ready", where=str(config))
-
-    def _stop(self) -> None:
-        pid = self._pid()
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-            if Path(f"/proc/{pid}/stat").read_text().split(") ")[1].startswith("Z"):
-                break
-            time.sleep(0.01)
+        start_agent(self._lab, "node1")
+        return time.monotonic() - started
 
     def _pid(self) -> int:
         return int((self._cgroup / "cgroup.procs").read_text().split()[0])
@@ -163,16 +134,3 @@ class _Agent:
         procs = self._lab.cgroup("node1").rglob("cgroup.procs")
         pids = [pid for path in procs for pid in path.read_text().split()]
         return [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
-
-
-def _ready(path: Path) -> bool:
-    connection = http.client.HTTPConnection("localhost", timeout=1)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    try:
-        connection.sock.connect(str(path))
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()

@@ -7,7 +7,7 @@ client and server have a CPU each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from bench.labs import NGINX, script, virtual_address
 from bench.pairs import compare
@@ -52,14 +52,16 @@ kind: Service
 metadata: {name: near, namespace: bench}
 spec:
   selector: {app: near}
-  ports: [{name: control, port: 19765}, {name: data, port: 19766}, {name: http, port: 8080}]
+  ports: [{name: control, port: 19765}, {name: data, port: 19766}, {name: http, port: 8080},
+          {name: datagrams, port: 19766, protocol: UDP}]
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: far, namespace: bench}
 spec:
   selector: {app: far}
-  ports: [{name: control, port: 19765}, {name: data, port: 19766}, {name: http, port: 8080}]
+  ports: [{name: control, port: 19765}, {name: data, port: 19766}, {name: http, port: 8080},
+          {name: datagrams, port: 19766, protocol: UDP}]
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -89,11 +91,12 @@ def _measure(lab: api.Lab) -> list[Row]:
         address = lab.workload(server).addresses[0]
         virtual = virtual_address(lab, "bench", "near" if node == "node1" else "far")
         for what, goal, unit, segment in (
-            ("request/response", 1.06, "µs", _request_response),
-            ("connect + close (HTTP)", None, "µs", _connections),
-            ("bulk", None, "ms/GB", _bulk),
+            ("request/response", 1.04, "µs", _request_response),
+            ("connect + close (HTTP)", 1.13, "µs", connections),
+            ("bulk", 1.02, "ms/GB", _bulk),
+            ("UDP request/response", 1.06, "µs", _datagrams),
         ):
-            bench = _Bench(lab, server, segment)
+            bench = CpuPerOperation(lab, (CLIENT, server), segment)
             ratio = compare(
                 bench.at(address, programs.detach), bench.at(virtual, programs.attach), PAIRS
             )
@@ -101,15 +104,19 @@ def _measure(lab: api.Lab) -> list[Row]:
     return rows
 
 
-class _Bench:
-    """CPU time of client and server for one segment of traffic, per operation."""
+class CpuPerOperation:
+    """CPU time that workloads (client and server) use for a segment of traffic, per operation.
 
-    def __init__(self, lab: api.Lab, server: str, segment: Callable[..., float]) -> None:
+    ``segment`` makes the traffic to an address and says how many operations it was.
+    """
+
+    def __init__(
+        self, lab: api.Lab, targets: Iterable[str], segment: Callable[[api.Lab, str], float]
+    ) -> None:
         self._lab = lab
         self._segment = segment
-        self._cgroups = [
-            lab.cgroup(w.node, w.cgroup) for w in (lab.workload(CLIENT), lab.workload(server))
-        ]
+        workloads = map(lab.workload, targets)
+        self._cgroups = [lab.cgroup(w.node, w.cgroup) for w in workloads]
 
     def at(self, address: str, before: Callable[[], None]) -> Callable[[], float]:
         """A measurement against ``address`` after ``before`` has been called."""
@@ -133,7 +140,16 @@ class _Bench:
 
 def _request_response(lab: api.Lab, address: str) -> float:
     """1-byte requests and answers over one connection; how many."""
-    fields = _client(lab, ["qperf", "-ip", "19766", "-t", str(SECONDS), address, "tcp_lat"])
+    return _round_trips(lab, address, "tcp_lat")
+
+
+def _datagrams(lab: api.Lab, address: str) -> float:
+    """The same with datagrams of one connected socket."""
+    return _round_trips(lab, address, "udp_lat")
+
+
+def _round_trips(lab: api.Lab, address: str, test: str) -> float:
+    fields = _client(lab, ["qperf", "-ip", "19766", "-t", str(SECONDS), address, test])
     latency = _number(fields) * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[_unit(fields)]
     return SECONDS / latency / 2
 
@@ -145,7 +161,7 @@ def _bulk(lab: api.Lab, address: str) -> float:
     return rate * SECONDS * 1000
 
 
-def _connections(lab: api.Lab, address: str) -> float:
+def connections(lab: api.Lab, address: str) -> float:
     """A new connection for each HTTP request, eight at a time; how many."""
     url = f"http://{address}:8080/"
     command = ["wrk", "-t1", "-c8", f"-d{SECONDS}s", "-H", "Connection: close", url]

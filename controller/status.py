@@ -78,13 +78,16 @@ class View:
         return found
 
     @cached_property
-    def cut(self) -> Mapping[Key, int]:
-        """How many open connections the nodes have ended for each policy."""
-        found: Counter[Key] = Counter()
+    def _cut(self) -> Mapping[tuple[Key, str], int]:
+        found: Counter[tuple[Key, str]] = Counter()
         for status in self.nodes.values():
             for one in status.agent.cut if status.agent else ():
-                found[Key(one.kind, one.namespace, one.name)] += one.connections
+                found[Key(one.kind, one.namespace, one.name), one.uid] += one.connections
         return found
+
+    def cut(self, policy: Resource) -> int:
+        """How many open connections the nodes have ended for a policy."""
+        return self._cut.get((key_of(policy), policy.metadata.uid), 0)
 
     @cached_property
     def slowest(self) -> Mapping[Component, int]:
@@ -132,7 +135,7 @@ def _policy(view: View, policy: Policy) -> msgspec.Struct:
         programmed = _programmed(view, policy, ("agent",))
     else:
         programmed = _unknown("Programmed", "NotNeeded", "it selects no workload")
-    return type(policy.status)(_observed(policy, programmed), view.cut.get(key_of(policy), 0))
+    return type(policy.status)(_observed(policy, programmed), view.cut(policy))
 
 
 def _trafficpolicy(view: View, policy: TrafficPolicy) -> TrafficPolicyStatus:
@@ -157,12 +160,12 @@ def _quarantine(view: View, quarantine: Quarantine) -> QuarantineStatus:
     resolved = _resolved("WorkloadNotFound", [] if there else [problem])
     programmed = _programmed(view, quarantine, ("agent",))
     conditions = _observed(quarantine, resolved, programmed)
-    return QuarantineStatus(conditions, view.cut.get(key_of(quarantine), 0))
+    return QuarantineStatus(conditions, view.cut(quarantine))
 
 
 def _blocklist(view: View, blocks: BlockList) -> BlockListStatus:
     conditions = _observed(blocks, _programmed(view, blocks, ("agent",)))
-    return BlockListStatus(conditions, view.cut.get(key_of(blocks), 0))
+    return BlockListStatus(conditions, view.cut(blocks))
 
 
 def _httproute(view: View, route: HTTPRoute) -> HTTPRouteStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
@@ -53,6 +54,10 @@ def _config(path: str | None) -> AgentConfig:
 
 def _run(config: AgentConfig, *, remove: bool) -> None:
     logs.setup(config.log_level)
+    # The agent trusts the mesh's CA alone; without this, importing aiohttp loads the system's CAs,
+    # twice: 2.2 MB and 40 ms.
+    os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
+    gc.disable()  # what is made while starting stays
     from nodeagent import app
 
     if remove:
@@ -61,6 +66,8 @@ def _run(config: AgentConfig, *, remove: bool) -> None:
     import uvloop
 
     agent = app.Agent(config)
+    gc.freeze()
+    gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(agent.run())
 

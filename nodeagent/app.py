@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshapi import nodecontract
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
@@ -25,7 +25,7 @@ from nodeagent.datapath.attach import Attached, Datapath
 from nodeagent.datapath.inheritance import Inheritance
 from nodeagent.datapath.interfacehooks import InterfaceHooks
 from nodeagent.datapath.sync import Writer
-from nodeagent.dns.server import DnsServer
+from nodeagent.dns.upstreams import Upstreams
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
 from nodeagent.guard import Guard
@@ -37,6 +37,9 @@ from nodeagent.report import Reporter, report
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.metrics import AgentMetrics, Gauges
+
+if TYPE_CHECKING:
+    from nodeagent.dns.server import DnsServer
 
 _log = logging.getLogger(__name__)
 
@@ -78,12 +81,8 @@ class Agent:
             root,
             on_cut=self._changed.set,
         )
-        self._dns = DnsServer(
-            config.node_name,
-            config.dns(),
-            config.dns_upstreams,
-            (*config.addresses, *_proxy_addresses(config)),
-        )
+        self._upstreams = Upstreams(config.dns_upstreams, config.dns())
+        self._dns: DnsServer | None = None
         self._guard = self._make_guard(root)
         self._reconciler = Reconciler(
             config.node_name,
@@ -95,7 +94,7 @@ class Agent:
             self._gauges,
             on_change=self._in_force,
             on_write=self._cutter.look,
-            resolvers=self._dns.believed,
+            resolvers=self._upstreams.believed,
             host_netns=machine.netns_cookie(),
             guard=self._guard,
         )
@@ -160,14 +159,15 @@ class Agent:
         metrics = AgentMetrics(
             self._datapath.open_map("pairs"), self._collector, self._gauges, self._cutter.cut
         )
-        metrics.include(self._dns.counters)
+        names = self._answer_names()
+        metrics.include(names.counters)
         admin = Admin(
             self._reconciler,
             self._collector,
             metrics,
             self._datapath.open_map,
             self._pending,
-            names=self._dns.dump,
+            names=names.dump,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
         await listen.on_unix(stack, admin.application(), run_dir / nodecontract.ADMIN_SOCKET, 0)
@@ -176,8 +176,16 @@ class Agent:
             await listen.on_port(
                 stack, admin.metrics_application(), config.metrics_listen, "metricsListen"
             )
+        await names.serve(stack)
 
-        await self._dns.serve(stack)
+    def _answer_names(self) -> DnsServer:
+        from nodeagent.dns.server import DnsServer  # late: the node is enforced by now
+
+        config = self._config
+        addresses = (*config.addresses, *_proxy_addresses(config))
+        self._dns = DnsServer(config.node_name, config.dns(), self._upstreams, addresses)
+        self._follow()
+        return self._dns
 
     async def _member(self, membership: Membership) -> None:
         """Everything that needs the controller; the kernel goes on without it."""
@@ -201,11 +209,15 @@ class Agent:
                 tasks.create_task(work, name=name)
 
     def _in_force(self) -> None:
-        """Something else is in force, or cannot be: names follow what is."""
-        state = self._reconciler.state
-        if self._reconciler.in_force.revision == state.revision:
-            self._dns.follow(state)
+        """Something else is in force, or cannot be."""
+        self._follow()
         self._changed.set()
+
+    def _follow(self) -> None:
+        """Have names follow what is in force."""
+        state = self._reconciler.state
+        if self._dns and self._reconciler.in_force.revision == state.revision:
+            self._dns.follow(state)
 
     def _pending(self) -> list[str]:
         return [] if self._reconciler.in_force.revision else ["a first revision"]

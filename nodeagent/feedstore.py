@@ -43,17 +43,15 @@ class FeedStore:
 
     def load(self) -> Snapshot | None:
         """The stored state, or None if there is none; one that cannot be read is a refusal."""
-        try:
-            lines = self._path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return None
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()  # cut short
         reducer = FeedReducer()
         snapshot = None
         try:
-            for line in lines:
-                snapshot = reducer.feed(line) or snapshot
+            with self._path.open("rb") as file:
+                for line in file:
+                    if line.endswith(b"\n"):  # otherwise it was cut short
+                        snapshot = reducer.feed(line) or snapshot
+        except FileNotFoundError:
+            return None
         except HopliteError as error:
             raise HopliteError(
                 f"the stored state cannot be read: {error}",

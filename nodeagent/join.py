@@ -125,7 +125,7 @@ class Membership:
 
 async def _fetch_ca(server: str) -> str:
     """The controller's CA, over a connection not trusted yet; the token says if it is the one."""
-    unverified = ssl.create_default_context()
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
     timeout = aiohttp.ClientTimeout(total=10)

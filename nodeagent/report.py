@@ -55,8 +55,10 @@ class Reporter:
             return
 
 
-def report(in_force: InForce, features: Mapping[str, str], cut: Mapping[Key, int]) -> NodeReport:
-    """What the controller is told. ``cut`` counts connections ended, by policy. Pure."""
+def report(
+    in_force: InForce, features: Mapping[str, str], cut: Mapping[tuple[Key, str], int]
+) -> NodeReport:
+    """What the controller is told. ``cut`` counts connections ended. Pure."""
     return NodeReport(
         component="agent",
         revision=in_force.revision,
@@ -68,7 +70,13 @@ def report(in_force: InForce, features: Mapping[str, str], cut: Mapping[Key, int
         problems=in_force.problems,
         workloads=in_force.workloads,
         cut=tuple(
-            PolicyCut(kind=k.kind, namespace=k.namespace, name=k.name, connections=number)
-            for k, number in sorted(cut.items())
+            PolicyCut(
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                uid=uid,
+                connections=number,
+            )
+            for (key, uid), number in sorted(cut.items())
         ),
     )

@@ -52,6 +52,7 @@ _PLAIN: dict[type[Resource], str] = {
     Quarantine: "quarantines",
     BlockList: "block_lists",
 }
+_PLACES = {kind.__name__: place for kind, place in _PLAIN.items()}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ class NodeState:
         """This node's own workloads."""
         return [self.workloads[name] for name in self.index.on_node.get(self.node, ())]
 
+    def find(self, key: Key) -> Resource | None:
+        """An object by its kind and name."""
+        place = _PLACES[key.kind]
+        found: Resource | None = getattr(self, place).get(_place_key(key, place))
+        return found
+
     def objects(self) -> Iterator[Resource]:
         for place in dict.fromkeys(_PLAIN.values()):
             yield from getattr(self, place).values()
@@ -120,12 +127,12 @@ class NodeState:
         return [w for w in found if contains(w.metadata.labels, selector)]
 
     def backends(self, service: Service) -> list[Workload]:
-        """Those of them that are ready and not cut off."""
-        return [
-            workload
-            for workload in self.selected(service)
-            if workload.status.ready and self.quarantine_of(name_of(workload)) is None
-        ]
+        """Those of them that serve."""
+        return [workload for workload in self.selected(service) if self.serves(workload)]
+
+    def serves(self, workload: Workload) -> bool:
+        """Whether a workload is ready and not cut off."""
+        return workload.status.ready and self.quarantine_of(name_of(workload)) is None
 
     def services_of(self, workload: Workload) -> Iterator[Name]:
         """The services that select a workload."""

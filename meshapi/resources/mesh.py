@@ -82,12 +82,16 @@ class NodeProblem(SparsePart, frozen=True):
 
 
 class PolicyCut(SparsePart, frozen=True):
-    """How many open connections an agent has ended for a policy since it started."""
+    """How many open connections an agent has ended for a policy since it started.
+
+    ``uid`` tells the policy from an earlier one of the same name.
+    """
 
     kind: str
     name: str
     connections: int
     namespace: str = ""
+    uid: str = ""
 
 
 class ComponentStatus(SparsePart, frozen=True):

@@ -50,8 +50,8 @@ class InterfaceHooks:
             self._made = None
             raise HopliteError(
                 f"cannot attach to interface {index}: {error}",
-                fix="look which other programs are there (bpftool net); interfaceHooks: none in the "
-                "agent's settings does without",
+                fix="look which other programs are there (bpftool net); the setting "
+                "interfaceHooks: none does without",
             ) from error
         _log.info("interfaces", extra={"hooks": self.how, "interfaces": len(made)})
         self._made = made

@@ -1,8 +1,9 @@
 """Reads the BPF ring buffer through its memory map: no call per event, no copy but the records'.
 
 Layout (kernel/bpf/ringbuf.c): a page with the consumer's position, a page with the producer's, then
-the data twice in a row, so that no record ever wraps. A record is a header (length with two flag
-bits, page offset) and the payload, rounded up to 8 bytes.
+the data. A record is a header (length with two flag bits, page offset) and the payload, rounded up
+to 8 bytes; its payload may go on at the beginning of the data. (The kernel offers the data twice in
+a row, so that no record wraps; what is mapped twice counts as resident twice.)
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Ring:
         try:
             self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED)
             self._producer = mmap.mmap(
-                fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+                fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
             )
         except OSError as error:
             raise HopliteError(
@@ -43,20 +44,25 @@ class Ring:
         """Every finished record's payload since the last call, one after the other."""
         start = position = _POSITION.unpack_from(self._consumer)[0]
         end = _POSITION.unpack_from(self._producer)[0]
-        parts = []
+        records = bytearray()
         while position < end:
             at = self._data_at + (position & self._mask)
             header = _HEADER.unpack_from(self._producer, at)[0]
             if header & _BUSY:
                 break  # reserved, not submitted yet; later ones wait behind it
             if not header & _DISCARDED:
-                payload = at + RING_HEADER
-                parts.append(self._producer[payload : payload + self._record])
+                self._copy(at + RING_HEADER, records)
             position += self._stride
         if position != start:
             _POSITION.pack_into(self._consumer, 0, position)
-        return b"".join(parts)
+        return bytes(records)
 
     def close(self) -> None:
         self._consumer.close()
         self._producer.close()
+
+    def _copy(self, at: int, records: bytearray) -> None:
+        payload = self._producer[at : at + self._record]
+        records += payload
+        if rest := self._record - len(payload):
+            records += self._producer[self._data_at : self._data_at + rest]

@@ -54,6 +54,11 @@ class Connection(NamedTuple):
     cgroup: int
     identity: bytes
 
+    @property
+    def ends(self) -> frozenset[tuple[bytes, bytes]]:
+        """Address and port of both ends: the same for the sockets at either end."""
+        return frozenset(((self.local, self.local_port), (self.remote, self.remote_port)))
+
 
 def sockets() -> list[Connection]:
     """Every TCP connection of this thread's namespace, and every listening socket."""
@@ -65,16 +70,16 @@ def sockets() -> list[Connection]:
         ]
 
 
-def destroy(cookies: set[int]) -> set[int]:
+def destroy(cookies: set[int]) -> list[Connection]:
     """End the connections whose sockets have these cookies; those that were found."""
-    found = set()
     with _netlink() as netlink:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            doomed = [c for c in _sockets(netlink, family, _OPEN) if c.cookie in cookies]
-            for one in doomed:
-                if one.cookie not in found and _end(netlink, family, one.identity):
-                    found.add(one.cookie)
-    return found
+        doomed = [
+            (family, one)
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for one in _sockets(netlink, family, _OPEN)
+            if one.cookie in cookies
+        ]
+        return [one for family, one in doomed if _end(netlink, family, one.identity)]
 
 
 def able() -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
+import dns.rcode
+
 from nodeagent.dns import message
 from nodeagent.dns.message import Question
-from nodeagent.dns.wire import Rcode
 from nodeagent.dns.zone import Zone
 
 Kind = Literal["zone", "forwarded", "refused", "failed"]
@@ -47,8 +48,8 @@ def decide(
     if answer is None:
         if source in own or source in zone.callers:
             return Forward(question)
-        return Reply(message.failure(question, Rcode.REFUSED), "refused")
+        return Reply(message.failure(question, dns.rcode.REFUSED), "refused")
     if not zone.state.revision:
-        return Reply(message.failure(question, Rcode.SERVFAIL), "failed")
+        return Reply(message.failure(question, dns.rcode.SERVFAIL), "failed")
     wire = message.write(question, answer, zone.state.revision, over_tcp=over_tcp)
     return Reply(wire, "zone")

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 
+import dns.rcode
+
 from meshapi.endpoint import Endpoint
 from nodeagent.dns import message
 from nodeagent.dns.message import Question
-from nodeagent.dns.wire import Rcode
 
 MOST, MOST_OF_ONE = 256, 64  # queries in flight: of all, of one source
 PATIENCE = 1.5  # seconds before the next upstream is asked as well
 DEADLINE = 4.5  # seconds for all of them; a stub resolver gives up after 5
 _LONGEST = 65535
-_NO_USE = (Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NOTIMP)  # another upstream may know
+_NO_USE = (dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP)  # another upstream may know
 
 
 class Forwarder:

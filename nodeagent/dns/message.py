@@ -1,33 +1,36 @@
-"""What a query asks, and how what we say to it is written (RFC 1035, 6891). Pure.
+"""What a query asks, and what we say to it (RFC 1035, 6891), read and written by dnspython. Pure.
 
 Of a query only what matters is read: one question and EDNS. Nothing in it can make us follow or
-compute more than that.
+compute more than that, or have dnspython load and remember types that strangers make up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
-from nodeagent.dns import wire as octets
-from nodeagent.dns.wire import (
-    AA,
-    CD,
-    HEADER,
-    OPCODE,
-    OPT_SIZE,
-    QR,
-    QUESTION_TAIL,
-    RA,
-    RCODE,
-    RD,
-    RECORD,
-    TC,
-    Labels,
-    Rcode,
-    Type,
-)
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+import dns.wire
+from dns.exception import DNSException, FormError
+from dns.rdata import Rdata
+from dns.rdataclass import IN
+from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.PTR import PTR
+from dns.rdtypes.ANY.SOA import SOA
+from dns.rdtypes.IN.A import A
+from dns.rdtypes.IN.AAAA import AAAA
+from dns.rdtypes.IN.SRV import SRV
+
+from nodeagent.dns.names import Labels, labels_of, name_of
 from nodeagent.dns.zone import Answer
 
 T = TypeVar("T")
@@ -36,62 +39,85 @@ LONGEST_QUERY = 4096  # octets; a name has 255, and the rest are options
 LONGEST_DATAGRAM = 1232  # octets of our own answers; no fragments (RFC 9715)
 TTL = 5  # seconds that an answer may be kept, "no such name" included
 
-_META_TYPES = range(128, 256)  # AXFR, ANY, …: requests, not records (RFC 6895, section 3.1)
+_HEADER = "!6H"  # id, flags, and how many questions, answers, authorities, additionals
+_HEADER_SIZE = 12
 _MOST_ADDITIONALS = 2  # OPT and a signature
-_ANSWER, _AUTHORITY, _ADDITIONAL = 1, 2, 3
 _LONGEST = 65535
-_MNEMONICS = {int(kind): kind.name for kind in Type}
+_SHORTEST_DATAGRAM = 512  # octets that everybody takes
+_RECORD_SIZE = 12  # octets: a pointer to the question's name, type, class, TTL and length
+_OPT_SIZE = 11  # octets of EDNS without options
+_MOST_SETS = 256  # additional ones; each costs some 50 µs
 
 
 @dataclass(frozen=True)
 class Question:
-    """A query: its octets and what they ask. ``payload`` is 0 without EDNS."""
+    """A query: its octets, what they say, and the offset of what follows the question."""
 
     wire: bytes
-    name: Labels
-    kind: int
-    end: int  # offset of what follows the question
-    payload: int
+    message: dns.message.Message
+    end: int
 
     @property
-    def number(self) -> int:
-        return int.from_bytes(self.wire[:2], "big")
+    def asked(self) -> dns.rrset.RRset:
+        """Name (as it was spelt), type and class."""
+        return self.message.question[0]
+
+    @property
+    def name(self) -> Labels:
+        return labels_of(self.asked.name)
 
     @property
     def mnemonic(self) -> str:
-        """The record type, as far as the zone tells types apart."""
-        return _MNEMONICS.get(self.kind, "")
+        """The record type's name."""
+        return RdataType.to_text(self.asked.rdtype)
 
 
 def read(wire: bytes) -> Question | bytes | None:
     """A question; or the refusal to send; or None for what is no query and must get no answer."""
-    if len(wire) < HEADER.size:
-        return None
-    _, flags, questions, answers, authorities, additionals = HEADER.unpack_from(wire)
-    if flags & QR:
-        return None
-    if flags & OPCODE:
-        return _bare(wire, Rcode.NOTIMP)
-    if questions != 1 or answers or authorities or additionals > _MOST_ADDITIONALS:
-        return _bare(wire, Rcode.FORMERR)
+    parser = dns.wire.Parser(wire)
     try:
-        return _question(wire, additionals)
-    except octets.MalformedError:
-        return _bare(wire, Rcode.FORMERR)
+        number, flags, *counts = parser.get_struct(_HEADER)
+    except DNSException:
+        return None
+    if flags & dns.flags.QR:
+        return None
+    if dns.opcode.from_flags(flags) != dns.opcode.QUERY:
+        return _bare(number, flags, dns.rcode.NOTIMP)
+    try:
+        question = _question(parser, number, flags, counts)
+    except DNSException:
+        return _bare(number, flags, dns.rcode.FORMERR)
+    refused = _refused(question)
+    return question if refused is None else failure(question, refused)
 
 
 def write(question: Question, answer: Answer, serial: int, *, over_tcp: bool) -> bytes:
-    """The answer's octets, no more than the asker takes."""
-    wire = _render(question, answer, serial, over_tcp=over_tcp)
-    while over_tcp and _flags(wire) & TC:  # more than a message can be
-        answer = _half(answer, question.number)
-        wire = _render(question, answer, serial, over_tcp=over_tcp)
-    return wire
+    """The answer's octets, no more than the asker takes.
+
+    A datagram that would be too long is sent without records and says so; a stream gets as many
+    records as a message holds.
+    """
+    longest = min(max(question.message.payload, _SHORTEST_DATAGRAM), LONGEST_DATAGRAM)
+    limit = _LONGEST if over_tcp else longest
+    room = limit - question.end - (_OPT_SIZE if question.message.opt else 0)
+    reply = _begin(question, dns.rcode.NOERROR if answer.exists else dns.rcode.NXDOMAIN)
+    reply.flags |= dns.flags.AA
+    records, whole = _fitting(_records(question, answer, serial), room)
+    if not whole and not over_tcp:
+        reply.flags |= dns.flags.TC
+    elif records:
+        reply.answer.append(dns.rrset.from_rdata_list(question.asked.name, TTL, records))
+        if whole:
+            reply.additional.extend(islice(_additional(answer), _MOST_SETS))
+    else:
+        apex = name_of(answer.apex)
+        reply.authority.append(dns.rrset.from_rdata(apex, TTL, _soa(apex, serial)))
+    return reply.to_wire(max_size=limit, prefer_truncation=True)
 
 
-def failure(question: Question, rcode: Rcode) -> bytes:
+def failure(question: Question, rcode: dns.rcode.Rcode) -> bytes:
     """An answer without records."""
-    return _finish(_begin(question, _LONGEST), question, rcode)
+    return _begin(question, rcode).to_wire()
 
 
 def query_from(question: Question, number: int) -> bytes:
@@ -104,126 +130,155 @@ def reply_to(question: Question, number: int, reply: bytes) -> bytes | None:
 
     The question in it gets back the asker's own spelling, by which some know their answers.
     """
-    asked, end = question.wire, question.end
-    if len(reply) < end:
-        return None
-    found, flags, questions, *_ = HEADER.unpack_from(reply)
-    if found != number or not flags & QR or flags & OPCODE or questions != 1:
-        return None
-    name = slice(HEADER.size, end - QUESTION_TAIL.size)
-    tail = slice(end - QUESTION_TAIL.size, end)
-    if reply[name].lower() != asked[name].lower() or reply[tail] != asked[tail]:
-        return None
-    return asked[:2] + reply[2 : HEADER.size] + asked[HEADER.size : end] + reply[end:]
-
-
-def rcode_of(reply: bytes) -> int:
-    """The code of a message, as far as its header tells."""
-    return _flags(reply) & RCODE
-
-
-def _question(wire: bytes, additionals: int) -> Question | bytes:
-    name, offset = octets.read_name(wire, HEADER.size)
-    end = offset + QUESTION_TAIL.size
-    if end > len(wire):
-        raise octets.MalformedError("question")
-    kind, class_ = QUESTION_TAIL.unpack_from(wire, offset)
-    payload, version = _edns(wire, end, additionals)
-    question = Question(wire, name, kind, end, payload)
-    if version:
-        return failure(question, Rcode.BADVERS)
-    if class_ != octets.IN or kind == Type.OPT or kind in _META_TYPES:
-        return failure(question, Rcode.REFUSED)
-    return question
-
-
-def _edns(wire: bytes, offset: int, count: int) -> tuple[int, int]:
-    """How long an answer the asker takes (0: no EDNS) and its version, from the last records."""
-    found = []
-    for _ in range(count):
-        start, offset = offset, octets.skip_name(wire, offset)
-        if offset + RECORD.size > len(wire):
-            raise octets.MalformedError("record")
-        kind, size, ttl, length = RECORD.unpack_from(wire, offset)
-        if kind == Type.OPT:
-            if wire[start]:
-                raise octets.MalformedError("OPT below the root")
-            found.append((max(size, 512), ttl >> 16 & 0xFF))
-        offset += RECORD.size + length
-    if offset != len(wire) or len(found) > 1:
-        raise octets.MalformedError("end")
-    return found[0] if found else (0, 0)
-
-
-def _bare(wire: bytes, rcode: Rcode) -> bytes:
-    """A header alone, to what could not be read any further."""
-    number, flags, *_ = HEADER.unpack_from(wire)
-    return HEADER.pack(number, QR | flags & (OPCODE | RD) | rcode, 0, 0, 0, 0)
-
-
-def _render(question: Question, answer: Answer, serial: int, *, over_tcp: bool) -> bytes:
-    limit = _LONGEST if over_tcp else min(question.payload or 512, LONGEST_DATAGRAM)
-    rcode = Rcode.NOERROR if answer.exists else Rcode.NXDOMAIN
-    writer, flags = _begin(question, limit), AA
+    parser = dns.wire.Parser(reply)
     try:
-        if not _answers(writer, question, answer, serial):
-            writer.authority(_AUTHORITY, answer.apex, TTL, serial)
-    except octets.TooLongError:
-        writer, flags = _begin(question, limit), AA | TC
-    else:
-        with suppress(octets.TooLongError):  # these may be missing
-            for name, address in answer.additional:
-                writer.address(_ADDITIONAL, name, TTL, address)
-    return _finish(writer, question, rcode, flags)
+        found, flags, questions, *_ = parser.get_struct(_HEADER)
+        name = parser.get_name(decompress=False)
+        kind, class_ = parser.get_struct("!2H")
+    except DNSException:
+        return None
+    if found != number or not flags & dns.flags.QR or dns.opcode.from_flags(flags):
+        return None
+    asked = question.asked
+    if questions != 1 or (name, kind, class_) != (asked.name, asked.rdtype, asked.rdclass):
+        return None
+    wire, end = question.wire, question.end
+    return wire[:2] + reply[2:_HEADER_SIZE] + wire[_HEADER_SIZE:end] + reply[end:]
 
 
-def _answers(writer: octets.Writer, question: Question, answer: Answer, serial: int) -> bool:
-    """Write the records asked for, beginning with any of them; False if there is none."""
-    name, number = question.name, question.number
-    match question.kind:
-        case Type.A | Type.AAAA:
-            for address in _turned(answer.addresses, number):
-                writer.address(_ANSWER, name, TTL, address)
-            return bool(answer.addresses)
-        case Type.SRV:
-            for target in _turned(answer.targets, number):
-                writer.server(_ANSWER, name, TTL, target.port, target.name)
-            return bool(answer.targets)
-        case Type.PTR:
+def rcode_of(reply: bytes) -> dns.rcode.Rcode:
+    """The code of a message, as far as its header tells."""
+    return dns.rcode.from_flags(_flags(reply), 0)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _question(parser: dns.wire.Parser, number: int, flags: int, counts: list[int]) -> Question:
+    """The query behind a header. Its name must stand there in full.
+
+    Not by ``dns.message.from_wire``, which decodes every record and loads and remembers its type.
+    """
+    questions, answers, authorities, additionals = counts
+    if questions != 1 or answers or authorities or additionals > _MOST_ADDITIONALS:
+        raise FormError
+    name = parser.get_name(decompress=False)
+    kind, class_ = parser.get_struct("!2H")
+    end = parser.current
+    message = dns.message.make_query(name, kind, class_, id=number, flags=flags)
+    for _ in range(additionals):
+        owner = parser.get_name(decompress=True)
+        kind, class_, ttl, size = parser.get_struct("!2HIH")
+        with parser.restrict_to(size):
+            parser.get_remaining()  # EDNS' options, or a signature, for which we have no key
+        if kind == RdataType.OPT:
+            if message.opt or owner != dns.name.root:
+                raise dns.message.BadEDNS
+            message.use_edns(ttl >> 16 & 0xFF, ttl, payload=class_)
+    if parser.remaining():
+        raise dns.message.TrailingJunk
+    return Question(parser.wire, message, end)
+
+
+def _refused(question: Question) -> dns.rcode.Rcode | None:
+    """Why a question that could be read gets no answer, if so."""
+    if question.message.edns > 0:
+        return dns.rcode.BADVERS
+    if question.asked.rdclass != IN or dns.rdatatype.is_metatype(question.asked.rdtype):
+        return dns.rcode.REFUSED  # a request rather than a record: AXFR, ANY, …
+    return None
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def _bare(number: int, flags: int, rcode: dns.rcode.Rcode) -> bytes:
+    """A header alone, to what could not be read any further."""
+    reply = dns.message.Message(number)
+    reply.flags = dns.flags.QR | flags & dns.flags.RD
+    reply.set_opcode(dns.opcode.from_flags(flags))
+    reply.set_rcode(rcode)
+    return reply.to_wire()
+
+
+def _begin(question: Question, rcode: dns.rcode.Rcode) -> dns.message.Message:
+    reply = dns.message.make_response(
+        question.message, recursion_available=True, our_payload=LONGEST_DATAGRAM, pad=0
+    )
+    reply.flags |= question.message.flags & dns.flags.CD
+    reply.want_dnssec(bool(question.message.ednsflags & dns.flags.DO))  # copied (RFC 3225)
+    reply.set_rcode(rcode)
+    return reply
+
+
+def _records(question: Question, answer: Answer, serial: int) -> Iterator[Rdata]:
+    """What is asked for, beginning with any of it, but for names that DNS cannot carry."""
+    start = question.message.id
+    match question.asked.rdtype:
+        case RdataType.A | RdataType.AAAA:
+            yield from map(_address, _turned(answer.addresses, start))
+        case RdataType.SRV:
+            for target in _turned(answer.targets, start):
+                with suppress(DNSException):
+                    yield SRV(IN, RdataType.SRV, 0, 100, target.port, name_of(target.name))
+        case RdataType.PTR:
             for target in answer.targets:
-                writer.pointer(_ANSWER, name, TTL, target.name)
-            return bool(answer.targets)
-        case Type.SOA if name == answer.apex:
-            writer.authority(_ANSWER, name, TTL, serial)
-            return True
-    return False
+                with suppress(DNSException):
+                    yield PTR(IN, RdataType.PTR, name_of(target.name))
+        case RdataType.SOA if question.name == answer.apex:
+            yield _soa(question.asked.name, serial)
 
 
-def _begin(question: Question, limit: int) -> octets.Writer:
-    room = OPT_SIZE if question.payload else 0
-    asked = question.wire[HEADER.size : question.end]
-    return octets.Writer(asked, question.name, limit - room)
+def _fitting(records: Iterator[Rdata], room: int) -> tuple[list[Rdata], bool]:
+    """As many records as there is room for, and whether that is all."""
+    found: list[Rdata] = []
+    for record in records:
+        room -= _size(record)
+        if room < 0:
+            return found, False
+        found.append(record)
+    return found, True
 
 
-def _finish(writer: octets.Writer, question: Question, rcode: Rcode, flags: int = 0) -> bytes:
-    flags |= QR | RA | _flags(question.wire) & (RD | CD) | rcode & RCODE
-    opt = octets.opt(LONGEST_DATAGRAM, rcode) if question.payload else b""
-    return writer.finish(question.number, flags, opt)
+def _size(record: Rdata) -> int:
+    """The octets of a record of the question's name; of one that comes alone, at least these."""
+    match record:
+        case A():
+            return _RECORD_SIZE + 4
+        case AAAA():
+            return _RECORD_SIZE + 16
+        case SRV():
+            return _RECORD_SIZE + 6 + sum(len(label) + 1 for label in record.target.labels)
+    return _RECORD_SIZE
 
 
-def _flags(wire: bytes) -> int:
-    return int.from_bytes(wire[2:4], "big")
+def _additional(answer: Answer) -> Iterator[dns.rrset.RRset]:
+    """The addresses of targets, which may be missing."""
+    found: dict[tuple[Labels, RdataType], list[Rdata]] = {}
+    for name, text in answer.additional:
+        record = _address(text)
+        found.setdefault((name, record.rdtype), []).append(record)
+    for (name, _), records in found.items():
+        with suppress(DNSException):
+            yield dns.rrset.from_rdata_list(name_of(name), TTL, records)
+
+
+def _address(text: str) -> Rdata:
+    if ":" in text:
+        return AAAA(IN, RdataType.AAAA, text)
+    return A(IN, RdataType.A, text)
+
+
+def _soa(apex: dns.name.Name, serial: int) -> SOA:
+    """Of its two names, the format wants them and nobody needs them."""
+    return SOA(IN, RdataType.SOA, apex, apex, serial % 2**32, 3600, 600, 86400, TTL)
 
 
 def _turned(records: tuple[T, ...], number: int) -> tuple[T, ...]:
-    """The records in turn, so that who takes the first one does not always take the same."""
+    """The records in turn, so that all have their share when there is no room for all."""
     start = number % len(records) if records else 0
     return records[start:] + records[:start]
 
 
-def _half(answer: Answer, number: int) -> Answer:
-    """Every other record; which half is the id's choice, so that all get their share of askers."""
-    rest = slice(number % 2, None, 2)
-    return replace(
-        answer, addresses=answer.addresses[rest], targets=answer.targets[rest], additional=()
-    )
+def _flags(wire: bytes) -> int:
+    return int.from_bytes(wire[2:4], "big")

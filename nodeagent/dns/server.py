@@ -12,6 +12,8 @@ from collections.abc import Collection, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+import dns.rcode
+
 from meshapi.endpoint import Endpoint
 from meshapi.errors import HopliteError
 from nodeagent.dns import message
@@ -19,13 +21,12 @@ from nodeagent.dns.counters import Counters
 from nodeagent.dns.decide import Forward, Reply, decide
 from nodeagent.dns.forward import Forwarder
 from nodeagent.dns.upstreams import Upstreams
-from nodeagent.dns.wire import Rcode
 from nodeagent.dns.zone import Zone, labels
 from nodeagent.state import NodeState
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 64  # datagrams in a row, before others have their turn
+_TURN = 0.005  # seconds that datagrams are taken in a row, before others have their turn
 _MOST_CONNECTIONS, _MOST_OF_ONE = 64, 16  # TCP: of all, of one source
 _IDLE, _LIFETIME = 5.0, 60.0  # seconds that a TCP client may be quiet, and stay
 
@@ -37,14 +38,14 @@ class DnsServer:
         self,
         node: str,
         listen: Collection[Endpoint],
-        upstreams: Collection[str],
+        upstreams: Upstreams,
         addresses: Collection[str],
     ) -> None:
         """``addresses`` are the node's own: its processes may have any name looked up."""
         self.counters = Counters()
         self._listen = listen
         self._own = frozenset(addresses) | {e.address for e in listen}
-        self._upstreams = Upstreams(upstreams, listen)
+        self._upstreams = upstreams
         self._forwarder = Forwarder(self._upstreams.current)
         self._zone = _zone(NodeState(node))
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -53,11 +54,6 @@ class DnsServer:
     def follow(self, state: NodeState) -> None:
         """Answer from this state from now on."""
         self._zone = _zone(state)
-
-    def believed(self) -> tuple[tuple[str, int], ...]:
-        """Address and port of the resolvers whose answers tell addresses by name: us, and ours."""
-        known = (*self._listen, *self._upstreams.current())
-        return tuple((endpoint.address, endpoint.port) for endpoint in known)
 
     def dump(self) -> dict[str, Any]:
         """What the admin API shows."""
@@ -122,7 +118,8 @@ class DnsServer:
     # -- UDP -------------------------------------------------------------------------------------
 
     def _take_datagrams(self, endpoint: socket.socket) -> None:
-        for _ in range(_BATCH):
+        end = time.monotonic() + _TURN
+        while time.monotonic() < end:
             try:
                 wire, peer = endpoint.recvfrom(message.LONGEST_QUERY)
             except BlockingIOError:
@@ -194,7 +191,7 @@ class DnsServer:
 
 
 def _failed(forward: Forward) -> Reply:
-    return Reply(message.failure(forward.question, Rcode.SERVFAIL), "failed")
+    return Reply(message.failure(forward.question, dns.rcode.SERVFAIL), "failed")
 
 
 def _send(endpoint: socket.socket, wire: bytes, peer: Any) -> None:

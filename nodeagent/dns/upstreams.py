@@ -27,6 +27,11 @@ class Upstreams:
         found = (endpoint for source in self._sources for endpoint in source.endpoints())
         return tuple(dict.fromkeys(e for e in found if e not in self._ourselves))
 
+    def believed(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of the resolvers whose answers tell addresses by name: us, and ours."""
+        known = (*self._ourselves, *self.current())
+        return tuple((endpoint.address, endpoint.port) for endpoint in known)
+
 
 class _Fixed:
     def __init__(self, text: str) -> None:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
 
+import dns.reversename
+from dns.exception import DNSException
+
 from meshapi.backends import target_port
 from meshapi.resources import Service, ServicePort, Workload
-from nodeagent.dns.wire import Labels, writable
+from nodeagent.dns.names import Labels, name_of
 from nodeagent.state import NodeState
 
 ALIAS: Labels = ("cluster", "local")  # accepted for the mesh's own domain
@@ -147,8 +150,8 @@ class Zone:
                         named[name] = self._reached(workload)
         return Answer(
             apex,
-            targets=tuple(t for t in targets if writable(t.name)),
-            additional=tuple((n, a) for n, found in named.items() if writable(n) for a in found),
+            targets=tuple(targets),
+            additional=tuple((name, a) for name, found in named.items() for a in found),
         )
 
     def _workload(self, apex: Labels, service: Service, before: Labels, kind: str) -> Answer:
@@ -173,27 +176,25 @@ class Zone:
 
     def _reverse(self, name: Labels, kind: str) -> Answer | None:
         address = reverse_address(name)
-        if address is None or address not in self._pointers:
+        index = self.state.index
+        if address is None or (address not in index.virtual and address not in index.at_address):
             return None
-        target = self._pointers[address]
-        if kind != "PTR" or target is None or not writable((*target, *self.domain)):
+        target = self._pointer(address) if kind == "PTR" else None
+        if target is None:
             return Answer(name)
         return Answer(name, targets=(Target((*target, *self.domain)),))
 
-    @cached_property
-    def _pointers(self) -> dict[str, Labels | None]:
+    def _pointer(self, address: str) -> Labels | None:
         """Whose an address is; None for a workload's that no headless service names."""
-        found: dict[str, Labels | None] = {}
-        for workload in self.state.workloads.values():
-            found.update({_canonical(address): None for address in workload.spec.addresses})
-        for (namespace, name), service in self.state.services.items():
-            full = (name, namespace, _SVC)
-            virtual = service.spec.addresses
-            found.update({_canonical(address): full for address in virtual})
-            for workload in () if virtual else self.state.backends(service):
-                own = (*workload.metadata.name.split("."), *full)
-                found.update({_canonical(address): own for address in workload.spec.addresses})
-        return found
+        state = self.state
+        for namespace, name in state.index.virtual.get(address, ()):
+            return (name, namespace, _SVC)
+        workload = state.workloads[state.index.at_address[address][-1]]
+        if state.serves(workload):
+            for namespace, name in state.services_of(workload):
+                if not state.services[namespace, name].spec.addresses:
+                    return (*workload.metadata.name.split("."), name, namespace, _SVC)
+        return None
 
 
 def labels(domain: str) -> Labels:
@@ -203,16 +204,11 @@ def labels(domain: str) -> Labels:
 
 def reverse_address(name: Labels) -> str | None:
     """The address that a name below in-addr.arpa or ip6.arpa stands for, in canonical form."""
-    digits, tree = name[:-2][::-1], name[-2:]
-    if tree == ("in-addr", "arpa") and len(digits) == 4:
-        text = ".".join(digits)
-    elif tree == ("ip6", "arpa") and len(digits) == 32 and all(len(d) == 1 for d in digits):
-        text = ":".join("".join(digits[i : i + 4]) for i in range(0, 32, 4))
-    else:
+    if name[-1:] != ("arpa",):
         return None
     try:
-        return _canonical(text)
-    except ValueError:
+        return _canonical(dns.reversename.to_address(name_of(name)))
+    except DNSException:
         return None
 
 

@@ -66,7 +66,7 @@ class Cutter:
         self._wake.set()
         self._strangers = Strangers(sockets)
         self._draining: dict[int, float] = {}  # cookie -> deadline
-        self.cut: Counter[Key] = Counter()  # connections ended, by policy
+        self.cut: Counter[tuple[Key, str]] = Counter()  # connections ended, by policy and its uid
 
     def look(self) -> None:
         """Policy, or who somebody is, may have changed."""
@@ -125,27 +125,32 @@ class Cutter:
     async def _end(self, doomed: list[_Doomed]) -> bool:
         """End connections; False if some could not be found that may be there still.
 
-        Their records are marked first, so that the kernel tells why when they close.
+        Their records are marked first, so that the kernel tells why when they close. One of which
+        both ends are here counts once.
         """
         by_cgroup: dict[int, dict[int, Decision]] = defaultdict(dict)
         for one in doomed:
             if self._mark(one):
                 by_cgroup[one.flow.cgroup][one.cookie] = one.why
         paths = self._paths()
-        ended: Counter[Key] = Counter()
+        ended: dict[frozenset[tuple[bytes, bytes]], Decision] = {}
         missed = 0
         for cgroup, connections in by_cgroup.items():
             path = paths.get(cgroup)
-            found = await asyncio.to_thread(_destroy, path, set(connections)) if path else set()
-            missed += len(connections) - len(found)
-            for cookie in found:
-                rule = connections[cookie].rule
-                ended.update(policies_of(rule) if rule is not None else ())
-        self.cut.update(ended)
+            found = await asyncio.to_thread(_destroy, path, set(connections)) if path else []
+            missed += len(connections) - len({socket.cookie for socket in found})
+            for socket in found:
+                ended.setdefault(socket.ends, connections[socket.cookie])
+        by_policy = Counter(
+            key for why in ended.values() if why.rule is not None for key in policies_of(why.rule)
+        )
+        for key, number in by_policy.items():
+            policy = self._compiler().state.find(key)
+            self.cut[key, policy.metadata.uid if policy is not None else ""] += number
         if ended:
             self._on_cut()
-            by_policy = {str(key): number for key, number in ended.items()}
-            _log.info("connections cut", extra={"policies": by_policy, "not_found": missed})
+            named = {str(key): number for key, number in by_policy.items()}
+            _log.info("connections cut", extra={"policies": named, "not_found": missed})
         return not missed
 
     def _mark(self, one: _Doomed) -> bool:
@@ -165,13 +170,13 @@ class Cutter:
         }
 
 
-def _destroy(cgroup: Path, cookies: set[int]) -> set[int]:
+def _destroy(cgroup: Path, cookies: set[int]) -> list[sockdiag.Connection]:
     """End connections of a workload, wherever its processes have their network; those found."""
-    found: set[int] = set()
+    found: list[sockdiag.Connection] = []
     try:
         for fd in netns.of_cgroup(cgroup):
             try:
-                found |= netns.within(fd, lambda: sockdiag.destroy(cookies))
+                found += netns.within(fd, lambda: sockdiag.destroy(cookies))
             finally:
                 os.close(fd)
     except (HopliteError, OSError) as error:

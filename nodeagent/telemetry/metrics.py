@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,11 @@ class AgentMetrics(PrometheusCollector):
     """Reads the aggregate in the kernel on every scrape; there is no second set of counters."""
 
     def __init__(
-        self, pairs: KernelMap, collector: Collector, gauges: Gauges, cut: Mapping[Key, int]
+        self,
+        pairs: KernelMap,
+        collector: Collector,
+        gauges: Gauges,
+        cut: Mapping[tuple[Key, str], int],
     ) -> None:
         self._pairs = pairs
         self._cut = cut
@@ -120,7 +125,10 @@ class AgentMetrics(PrometheusCollector):
             "Open connections that a change of policy ended.",
             labels=("policy_kind", "policy"),
         )
-        for policy, number in self._cut.items():
+        by_name: Counter[Key] = Counter()
+        for (policy, _uid), number in self._cut.items():
+            by_name[policy] += number
+        for policy, number in by_name.items():
             name = f"{policy.namespace}/{policy.name}".lstrip("/")
             ended.add_metric([policy.kind, name], number)
         yield ended

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ import pytest
 
 from lab import api
 from lab.account import ROOT
-from lab.processes import Place, launcher
+from lab.restart import kill, later_release, remove_pins, start_agent
 from tests.mesh.asking import (
     apply,
     ask_agent,
@@ -44,44 +42,6 @@ def lab(make_lab: Callable[[str], api.Lab]) -> Iterator[api.Lab]:
     made = make_lab(LAB)
     yield made
     api.stop(made.name)
-
-
-def processes(lab: api.Lab, *cgroup: str) -> list[int]:
-    return [int(p) for p in lab.cgroup(*cgroup, "cgroup.procs").read_text().split()]
-
-
-def kill(lab: api.Lab, *cgroup: str, how: signal.Signals = signal.SIGKILL) -> None:
-    """End every process of one of the lab's cgroups and wait until they are gone."""
-    for pid in processes(lab, *cgroup):
-        os.kill(pid, how)
-    eventually(lambda: not processes(lab, *cgroup))
-
-
-def start_agent(lab: api.Lab, node: str, release: Path = ROOT) -> None:
-    """Start a node's agent again, as its supervisor would, and wait until it enforces."""
-    run_dir = lab.agent_socket(node).parent
-    place = Place(
-        cgroup=str(lab.cgroup(node, "hoplite-agent")),
-        netns=f"/run/netns/{lab.node(node).netns}",
-    )
-    command = [sys.executable, "-m", "nodeagent", "--config", str(run_dir.parent / "config.yaml")]
-    with lab.record.names.log(f"{node}/agent").open("ab") as log:
-        subprocess.Popen(
-            launcher(place, command),
-            env={**os.environ, "PYTHONPATH": str(release)},
-            cwd="/",
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    eventually(lambda: _answers(lab, node), patience=15)
-
-
-def _answers(lab: api.Lab, node: str) -> bool:
-    try:
-        return ask_unix(lab.agent_socket(node), "/readyz") == "ready\n"
-    except (OSError, AssertionError):
-        return False
 
 
 def vault_as_it_should_be(lab: api.Lab) -> None:
@@ -202,9 +162,7 @@ def test_a_changed_setting_swaps_the_programs_under_traffic(lab: api.Lab) -> Non
     vault_as_it_should_be(lab)
 
 
-def test_a_release_with_other_layouts_takes_over_what_is_open(
-    lab: api.Lab, later_release: Path
-) -> None:
+def test_a_release_with_other_layouts_takes_over_what_is_open(lab: api.Lab, tmp_path: Path) -> None:
     """To a release whose flows have one field more, and back: an upgrade and a downgrade."""
     service = virtual_addresses(lab, "shop", "echo")[0]
     tcp = lab.popen(CLIENT, [sys.executable, "-c", HOLD_TCP, service], subprocess.PIPE)
@@ -212,7 +170,7 @@ def test_a_release_with_other_layouts_takes_over_what_is_open(
     held = [_next_line(tcp), _next_line(udp)]
     pins = lab.record.names.pins / "node1" / "maps"
     before = {path.name for path in pins.iterdir()}
-    for release in (later_release, ROOT):
+    for release in (later_release(tmp_path / "later"), ROOT):
         kill(lab, "node1", "hoplite-agent")
         assert dial(lab, CLIENT, lab.workload("node1/shop/echo").addresses[0], TCP, 2)
         start_agent(lab, "node1", release)
@@ -221,6 +179,7 @@ def test_a_release_with_other_layouts_takes_over_what_is_open(
             process.stdin.write("go\n")
             process.stdin.flush()
             assert _next_line(process) == word, "the same backend, and the address that was dialled"
+        eventually(lambda: len(_silent_flows(lab)) == 2)  # what was made meanwhile is not lost
         now = {path.name for path in pins.iterdir()}
         assert {n.partition("@")[0] for n in now - before} == (
             {"sockets", "datagrams"} if release != ROOT else set()
@@ -234,8 +193,12 @@ def test_a_release_with_other_layouts_takes_over_what_is_open(
             for f in flows(lab, source="shop/client", direction="outbound", protocol="TCP")
         )
     )
+
+
+def _silent_flows(lab: api.Lab) -> list:
+    """The client's connections to one server over which it sent nothing."""
     seen = flows(lab, source="shop/client", destination="shop/echo-node1", direction="outbound")
-    assert len([f for f in seen if f.bytes_sent == 0]) >= 4, "none of those between was lost"
+    return [f for f in seen if f.bytes_sent == 0]
 
 
 def _next_line(process: subprocess.Popen[str]) -> str:
@@ -266,25 +229,6 @@ while True:
     if sys.stdin.readline() != "go\\n":
         break
 """
-
-
-@pytest.fixture
-def later_release(tmp_path: Path) -> Path:
-    """The same sources, with one field more at the beginning of every flow."""
-    release = tmp_path / "later"
-    for package in ("bpf", "meshapi", "nodeagent"):
-        shutil.copytree(ROOT / package, release / package)
-    _edit(release / "bpf" / "types.h", "struct flow {\n", "struct flow {\n\tu64 later;\n")
-    layout = release / "nodeagent" / "layout.py"
-    _edit(layout, 'FLOW = struct.Struct("=', 'FLOW = struct.Struct("=Q')
-    _edit(layout, '"""FLOW, unpacked."""\n', '"""FLOW, unpacked."""\n\n    later: int\n')
-    return release
-
-
-def _edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert text.count(old) == 1
-    file.write_text(text.replace(old, new))
 
 
 def test_a_policy_that_came_while_the_agent_was_down_is_enforced_when_it_is_back(
@@ -333,10 +277,3 @@ def _apply_only(lab: api.Lab, text: str) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def remove_pins(lab: api.Lab, node: str) -> None:
-    folder = lab.record.names.pins / node
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    Path(folder).rmdir()

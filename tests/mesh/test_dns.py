@@ -15,6 +15,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from lab import api, netns
+from lab.restart import kill, start_agent
 from meshapi.nodecontract import PROXY_ADDRESS4, PROXY_ADDRESS6
 from tests.mesh.asking import (
     apply,
@@ -24,7 +25,6 @@ from tests.mesh.asking import (
     eventually,
     virtual_addresses,
 )
-from tests.mesh.test_agent_survival import kill, start_agent
 
 pytestmark = pytest.mark.root
 

@@ -10,8 +10,8 @@ import pytest
 from pyroute2 import IPRoute
 
 from lab import api, netns
+from lab.restart import kill, start_agent
 from tests.mesh.asking import apply, ask_agent, delete, eventually, flows
-from tests.mesh.test_agent_survival import kill, start_agent
 
 pytestmark = pytest.mark.root
 

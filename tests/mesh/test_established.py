@@ -81,8 +81,10 @@ def policy(lab: api.Lab, app: str, ingress: str = "", **annotations: str) -> Ite
     notes = ", ".join(f'"mesh.hoplite.io/{k}": "{v}"' for k, v in annotations.items())
     name = f"closed-{app}"
     apply(lab, CLOSED.format(name=name, app=app, ingress=ingress, annotations=f"{{{notes}}}"))
-    yield f"shop/{name}"
-    delete(lab, "networkpolicy", "shop", name)
+    try:
+        yield f"shop/{name}"
+    finally:
+        delete(lab, "networkpolicy", "shop", name)
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
@@ -152,6 +154,7 @@ def test_drain_gives_time(lab: api.Lab) -> None:
 
 
 def test_the_number_is_reported(lab: api.Lab) -> None:
+    """Once for a connection of which both ends are here, and not with an earlier policy's."""
     address = lab.workload("node1/shop/near").addresses[0]
     with held(lab, "node1/shop/client", address, TCP) as connection, policy(lab, "near") as name:
         last_word(connection)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from lab import api
+from lab.restart import kill, start_agent
 from nodeagent.datapath import features
 from tests.mesh.asking import (
     apply,
@@ -27,7 +28,7 @@ from tests.mesh.asking import (
     virtual_addresses,
 )
 from tests.mesh.interfaces_world import foreign
-from tests.mesh.test_agent_survival import CLOSED, kill, start_agent
+from tests.mesh.test_agent_survival import CLOSED
 from tests.mesh.test_datapath import LAB
 from tests.mesh.test_established import held
 

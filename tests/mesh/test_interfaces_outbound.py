@@ -1,4 +1,4 @@
-"""What leaves a pod without the socket hooks' knowledge is policed at the host's end of its veth."""
+"""What leaves a pod past the socket hooks is policed at the host's end of its veth."""
 
 from __future__ import annotations
 

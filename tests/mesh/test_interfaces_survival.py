@@ -13,11 +13,11 @@ import yaml
 from pyroute2 import IPRoute
 
 from lab import api, netns
+from lab.restart import kill, start_agent
 from nodeagent import netlink
 from nodeagent.datapath import clsact, libbpf
 from tests.mesh.asking import eventually
 from tests.mesh.interfaces_world import LAB, TCP, addresses, frames
-from tests.mesh.test_agent_survival import kill, start_agent
 
 pytestmark = pytest.mark.root
 

@@ -14,9 +14,9 @@ import pytest
 
 from lab import api
 from lab.processes import launcher
+from lab.restart import kill, remove_pins, start_agent
 from tests.mesh.asking import eventually, flows
 from tests.mesh.holding import held, last_word
-from tests.mesh.test_agent_survival import kill, remove_pins, start_agent
 from tests.mesh.test_datapath import CLIENT, FAR_OUTSIDER, HOST_CLIENT, LAB, OUTSIDER, TCP
 
 pytestmark = pytest.mark.root

@@ -153,10 +153,13 @@ def test_policies_of_every_kind_are_programmed_or_not_needed(make, mesh):
 
 def test_a_policy_counts_the_connections_that_nodes_have_ended_for_it(make, mesh):
     reports = Reports()
+    uid = mesh.get(Key("NetworkPolicy", "shop", "guard")).metadata.uid
     for node, count in (("n1", 2), ("n2", 3)):
-        cut = PolicyCut(kind="NetworkPolicy", namespace="shop", name="guard", connections=count)
-        other = replace(cut, namespace="dev")
-        reports.put(node, make.report(mesh.revision, cut=(cut, other)), NOW, SEEN)
+        cut = PolicyCut(
+            kind="NetworkPolicy", namespace="shop", name="guard", uid=uid, connections=count
+        )
+        elsewhere, earlier = replace(cut, namespace="dev"), replace(cut, uid="earlier")
+        reports.put(node, make.report(mesh.revision, cut=(cut, elsewhere, earlier)), NOW, SEEN)
     view = look(mesh, reports, NOW)
     counts = {
         name: view.show(mesh.get(Key("NetworkPolicy", "shop", name))).status.connections_cut

@@ -252,6 +252,54 @@ def test_what_went_out_is_counted_and_the_coverage_begins_after_it(names: Names)
     assert dt.datetime.fromisoformat(coverage.since).timestamp() == 5.0
 
 
+def records(first: int, count: int) -> bytes:
+    """One flow a second, numbered by ``bytesSent``."""
+    return b"".join(
+        EVENT.pack(*event(time=number * 1_000_000_000, sent=number))
+        for number in range(first, first + count)
+    )
+
+
+def test_thousands_of_flows_come_back_in_their_order_and_the_oldest_go_first(names: Names) -> None:
+    history = History(3000, since=0.0)
+    for first in range(0, 7000, 700):
+        history.add(records(first, 700), names, 0)
+    held = [flow.bytes_sent for flow in history.select(FlowQuery())]
+    assert held == list(range(7000 - history.held, 7000))
+    assert 2000 < history.held <= 3000
+    assert history.held + history.evicted == history.total == 7000
+    since = dt.datetime.fromisoformat(history.coverage("n1", 0, 0).since)
+    assert since.timestamp() == history.evicted - 1
+
+
+def test_a_flow_keeps_the_names_and_the_clock_of_its_time(names: Names) -> None:
+    history = History(10_000, since=0.0)
+    others = Names(build_state("n2", Snapshot(8, {})), {}, {}, {})
+    minute = 60_000_000_000
+    for first, how in enumerate([(names, 0), (others, 0), (others, minute), (names, minute)]):
+        history.add(records(first * 1000, 1000), *how)
+    flows = list(history.select(FlowQuery()))
+    assert [flow.bytes_sent for flow in flows] == list(range(4000))
+    assert [flow.node for flow in flows] == ["n1"] * 1000 + ["n2"] * 2000 + ["n1"] * 1000
+    seconds = [dt.datetime.fromisoformat(flow.time).timestamp() for flow in flows]
+    assert seconds == [number + (60 if number >= 2000 else 0) for number in range(4000)]
+
+
+def test_what_comes_or_goes_while_flows_are_read_changes_nothing(names: Names) -> None:
+    history = History(1000, since=0.0)
+    history.add(records(0, 1000), names, 0)
+    flows = history.select(FlowQuery())
+    read = [next(flows).bytes_sent]
+    history.add(records(1000, 2000), names, 0)
+    assert read + [flow.bytes_sent for flow in flows] == list(range(1000))
+
+
+def test_a_history_of_nothing_only_counts(names: Names) -> None:
+    history = filled(names, 3, limit=0)
+    assert (history.held, history.evicted, history.total) == (0, 3, 3)
+    assert not list(history.select(FlowQuery()))
+
+
 @pytest.mark.parametrize(
     ("parameters", "complaint"),
     [

@@ -1,21 +1,26 @@
-"""Queries in, answers out, as octets; dnspython's whole parser reads what we wrote."""
+"""Queries in, answers out, as octets; scapy reads them too, as a second opinion."""
 
 from __future__ import annotations
 
 import struct
+import sys
+from collections.abc import Iterable
+from typing import Any
 
-import dns.exception
 import dns.flags
 import dns.message
 import dns.name
 import dns.opcode
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.tsig
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scapy.layers.dns import DNS, DNSRROPT, DNSRRSOA, DNSRRSRV
+from scapy.packet import NoPayload
 
 from nodeagent.dns.decide import Forward, Reply, decide
 from nodeagent.dns.message import (
@@ -55,6 +60,29 @@ def answered(wire: bytes, answer: Answer, *, over_tcp: bool = False) -> dns.mess
     return found
 
 
+def dotted(name: dns.name.Name) -> bytes:
+    """A name as scapy tells it, without escapes."""
+    return b".".join(name.labels) or b"."
+
+
+def told(section: Iterable[Any]) -> list[tuple[bytes, int, int, str]]:
+    """The records of a section as scapy reads them: name, type, TTL, and data as dnspython's."""
+
+    def text(record: Any) -> str:
+        match record:
+            case DNSRRSOA():
+                names = f"{record.mname.decode()} {record.rname.decode()}"
+                numbers = record.serial, record.refresh, record.retry, record.expire, record.minimum
+                return " ".join([names, *map(str, numbers)])
+            case DNSRRSRV():
+                target = record.target.decode()
+                return f"{record.priority} {record.weight} {record.port} {target}"
+        data = record.rdata
+        return data.decode() if isinstance(data, bytes) else str(data)
+
+    return sorted((r.rrname, r.type, r.ttl, text(r)) for r in section)
+
+
 def many(count: int) -> Answer:
     return Answer(APEX, addresses=tuple(f"10.{i >> 8}.{i & 255}.1" for i in range(count)))
 
@@ -68,6 +96,16 @@ def test_an_answer_keeps_the_askers_spelling_and_id() -> None:
     assert found.answer[0].to_text() == "wEb.SHOP.svc.hoplite.LOCAL. 5 IN A 10.96.0.5"
     assert found.flags == dns.flags.QR | dns.flags.AA | dns.flags.RD | dns.flags.RA
     assert asked(wire).name == ("web", "shop", "svc", "hoplite", "local")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_bits_about_signatures_come_back_as_they_were(wanted: bool) -> None:
+    message = dns.message.make_query(WEB, "A", use_edns=0, want_dnssec=wanted)
+    message.flags |= dns.flags.CD if wanted else 0
+    for answer in (Answer(APEX, addresses=("10.96.0.5",)), Answer(APEX, exists=False)):
+        found = answered(message.to_wire(), answer)
+        assert bool(found.ednsflags & dns.flags.DO) == wanted
+        assert bool(found.flags & dns.flags.CD) == wanted
 
 
 def test_what_does_not_exist_is_told_with_the_zones_soa() -> None:
@@ -118,7 +156,7 @@ def test_a_datagram_is_as_long_as_its_asker_takes_and_says_when_that_is_not_enou
 def test_over_tcp_an_answer_is_whole_and_of_one_that_is_too_long_a_share() -> None:
     assert len(answered(query(), many(3000), over_tcp=True).answer[0]) == 3000
     found = answered(query(), many(10_000), over_tcp=True)
-    assert len(found.answer[0]) == 2500
+    assert len(found.answer[0]) == (65535 - len(query())) // 16
     assert not found.flags & dns.flags.TC
 
 
@@ -132,7 +170,7 @@ def test_additional_records_are_left_out_before_anything_is_cut() -> None:
 
 def test_all_addresses_have_their_turn_to_be_first() -> None:
     seen = set()
-    for number in range(6):
+    for number in range(100):
         wire = number.to_bytes(2, "big") + query()[2:]
         found = dns.message.from_wire(write(asked(wire), many(3), 7, over_tcp=False))
         assert len(found.answer[0]) == 3
@@ -169,6 +207,44 @@ def test_names_that_end_alike_are_written_short_and_read_whole(
     assert {rrset.name.to_text() for rrset in found.additional} == {
         ".".join(n) + "." for n in names
     }
+
+
+def test_of_more_targets_than_a_message_holds_a_share_is_told_without_addresses() -> None:
+    names = [(f"w{i}", *APEX) for i in range(5000)]
+    answer = Answer(
+        APEX,
+        targets=tuple(Target(name, 80) for name in names),
+        additional=tuple((name, "10.0.0.1") for name in names),
+    )
+    wire = query(kind="SRV", use_edns=0)
+    found = answered(wire, answer, over_tcp=True)
+    assert len(found.answer[0]) > 1000
+    assert found.additional == []
+    assert 0 <= 65535 - len(found.to_wire()) < 64
+    cut = answered(wire, answer)
+    assert cut.flags & dns.flags.TC
+    assert cut.answer == []
+
+
+def test_everybody_has_a_share_of_what_is_too_much() -> None:
+    seen = set()
+    for number in range(0, 65536, 4000):
+        wire = number.to_bytes(2, "big") + query()[2:]
+        found = dns.message.from_wire(write(asked(wire), many(10_000), 7, over_tcp=True))
+        seen.update(record.address for record in found.answer[0])
+    assert len(seen) == 10_000
+
+
+def test_a_target_that_dns_cannot_carry_is_left_out() -> None:
+    good, bad = ("w", "shop"), ("x" * 64, "shop")
+    targets = tuple(Target(name, 80) for name in (bad, good))
+    more = ((bad, "10.0.0.1"), (good, "10.0.0.2"))
+    found = answered(query(kind="SRV"), Answer(APEX, targets=targets, additional=more))
+    assert [record.to_text() for record in found.answer[0]] == ["0 100 80 w.shop."]
+    assert [rrset.name.to_text() for rrset in found.additional] == ["w.shop."]
+    for kind in ("SRV", "PTR"):
+        none = answered(query(kind=kind), Answer(APEX, targets=(Target(bad),)))
+        assert (none.rcode(), none.answer, len(none.authority)) == (dns.rcode.NOERROR, [], 1)
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -217,7 +293,24 @@ def test_a_newer_edns() -> None:
 def test_a_signature_that_we_have_no_key_for_is_passed_over() -> None:
     message = dns.message.make_query(WEB, "A", use_edns=0)
     message.use_tsig(dns.tsig.Key("k", b"0123456789"))
-    assert asked(message.to_wire()).payload
+    assert asked(message.to_wire()).message.payload
+
+
+def test_records_that_come_with_a_query_are_not_looked_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """dnspython would load a module for every type, and remember each pair of type and class."""
+
+    def looked(*_: object) -> None:
+        raise AssertionError
+
+    answered(query(use_edns=0), Answer(APEX, addresses=("10.96.0.5",)))
+    loaded = set(sys.modules)
+    monkeypatch.setattr(dns.rdata, "get_rdata_class", looked)
+    for kind in range(0, 65536, 13):
+        record = b"\0" + struct.pack("!2HIH", kind, kind ^ 77, 0, 2) + b"??"
+        read(query()[:10] + b"\0\1" + query()[12:] + record)
+    assert set(sys.modules) == loaded
 
 
 HEADER = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0)
@@ -369,14 +462,48 @@ def test_anything_is_answered_refused_or_ignored(wire: bytes, over_tcp: bool, zo
 
 
 @given(wire=damaged())
-def test_we_read_what_dnspython_reads(wire: bytes) -> None:
-    """We may refuse more, but never take for a question what it cannot read, or another one."""
+def test_a_question_is_what_others_read_too(wire: bytes) -> None:
+    """We may refuse more, but never take for a question what they cannot read, or another one."""
     found = read(wire)
     if not isinstance(found, Question):
         return
-    theirs = dns.message.from_wire(wire, continue_on_error=True, keyring=False)
-    assert theirs.question[0].name.to_wire().lower() == wire[12 : found.end - 4].lower()
-    assert theirs.question[0].rdtype == found.kind
+    whole = dns.message.from_wire(wire, keyring=False, continue_on_error=True)
+    assert whole.question == found.message.question
+    assert whole.errors or whole.edns == found.message.edns
+    theirs = DNS(wire)
+    assert theirs.id == found.message.id
+    assert [(q.qname, q.qtype, q.qclass) for q in theirs.qd] == [
+        (dotted(found.asked.name), found.asked.rdtype, 1)
+    ]
+    options = [record for record in theirs.ar if isinstance(record, DNSRROPT)]
+    assert [record.rclass for record in options] == [found.message.payload] * len(options)
+    assert bool(options) == (found.message.edns == 0)
+
+
+@given(wire=QUERIES, over_tcp=st.booleans())
+def test_another_reader_finds_the_same_in_our_answers(
+    wire: bytes, over_tcp: bool, zone: Zone
+) -> None:
+    found = decide(zone, (), wire, "10.244.1.11", over_tcp=over_tcp)
+    if not isinstance(found, Reply):
+        return
+    ours, theirs = dns.message.from_wire(found.wire), DNS(found.wire)
+    assert isinstance(theirs.payload, NoPayload)
+    assert (theirs.id, theirs.qr, theirs.tc, theirs.rcode) == (
+        ours.id,
+        1,
+        bool(ours.flags & dns.flags.TC),
+        ours.rcode() & 15,
+    )
+    for section, ours_there in ((theirs.an, ours.answer), (theirs.ns, ours.authority)):
+        assert told(section) == sorted(
+            (dotted(rrset.name), rrset.rdtype, rrset.ttl, record.to_text())
+            for rrset in ours_there
+            for record in rrset
+        )
+    (options,) = [r for r in theirs.ar if isinstance(r, DNSRROPT)] or (None,)
+    assert (options.rclass if options else 0) == ours.payload
+    assert len(theirs.ar) == ours.section_count(ours.additional)
 
 
 @given(spoofed=st.binary(max_size=200), number=st.integers(0, 65535))

@@ -23,6 +23,7 @@ from meshapi.errors import HopliteError
 from meshapi.wire import MeshSettings
 from nodeagent.dns import server as module
 from nodeagent.dns.server import DnsServer
+from nodeagent.dns.upstreams import Upstreams
 from nodeagent.state import NodeState
 from tests.unit.nodeagent.dns.conftest import (
     Run,
@@ -61,7 +62,7 @@ def scene(run: Run[Any], endpoint: Endpoint, state: NodeState) -> Iterator[Scene
 
     def play(work: Callable[[DnsServer], Coroutine[Any, Any, Any]], *upstreams: str) -> Any:
         async def played() -> Any:
-            server = DnsServer("n1", (endpoint,), upstreams, ())
+            server = DnsServer("n1", (endpoint,), Upstreams(upstreams, (endpoint,)), ())
             server.follow(state)
             async with AsyncExitStack() as stack:
                 await server.serve(stack)
@@ -413,7 +414,7 @@ def test_a_port_that_is_taken_is_one_line(run: Run[Any]) -> None:
 
         async def work() -> None:
             async with AsyncExitStack() as stack:
-                await DnsServer("n1", (place,), (), ()).serve(stack)
+                await DnsServer("n1", (place,), Upstreams((), ()), ()).serve(stack)
 
         with pytest.raises(HopliteError) as caught:
             run(work())
@@ -426,7 +427,7 @@ def test_a_port_that_is_taken_is_one_line(run: Run[Any]) -> None:
 def test_without_an_address_to_listen_on_nothing_is_done(run: Run[Any]) -> None:
     async def work() -> None:
         async with AsyncExitStack() as stack:
-            server = DnsServer("n1", (), (), ())
+            server = DnsServer("n1", (), Upstreams((), ()), ())
             await server.serve(stack)
             assert server.dump()["listen"] == []
 

@@ -39,6 +39,13 @@ def test_we_are_not_our_own_upstream(tmp_path: Path) -> None:
     ]
 
 
+def test_our_own_answers_are_believed_and_those_of_our_upstreams() -> None:
+    assert Upstreams(["192.0.2.1:5353"], [US]).believed() == (
+        ("169.254.77.1", 53),
+        ("192.0.2.1", 5353),
+    )
+
+
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "resolv.conf"
     found = Upstreams([str(file)], [])

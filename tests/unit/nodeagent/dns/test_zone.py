@@ -8,7 +8,7 @@ import pytest
 
 from nodeagent.dns.zone import Answer, Zone, labels, reverse_address
 from nodeagent.state import NodeState
-from tests.unit.nodeagent.dns.conftest import headless, state_of
+from tests.unit.nodeagent.dns.conftest import MESH, headless, state_of
 
 SUFFIX = "shop.svc.hoplite.local"
 HEADLESS4 = ("10.244.2.12", "10.244.2.11", "172.30.0.12")  # by the workloads' names
@@ -173,23 +173,6 @@ def test_backends_on_one_hosts_network_are_one_address() -> None:
     assert records(ask(Zone(state_of(text), labels("m")), "x.default")) == ["172.30.0.11"]
 
 
-def test_a_workload_whose_name_dns_cannot_carry_is_reached_by_its_service_only() -> None:
-    long = "x" * 64
-    text = f"""
-{{apiVersion: mesh.hoplite.io/v1alpha1, kind: Workload,
- metadata: {{name: {long}, labels: {{a: b}}}},
- spec: {{nodeName: n1, cgroup: a, addresses: [10.0.0.1]}}, status: {{ready: true}}}}
----
-{{apiVersion: v1, kind: Service, metadata: {{name: x}},
- spec: {{selector: {{a: b}}, ports: [{{name: p, port: 1}}]}}}}
-"""
-    zone = Zone(state_of(text), labels("m"))
-    assert records(ask(zone, "x.default.svc.m")) == ["10.0.0.1"]
-    answer = ask(zone, "x.default.svc.m", "SRV")
-    assert answer == Answer(("m",))
-    assert records(ask(zone, "1.0.0.10.in-addr.arpa", "PTR")) == []
-
-
 # -- addresses -------------------------------------------------------------------------------------
 
 
@@ -203,8 +186,23 @@ def test_virtual_addresses_have_their_services_name(zone: Zone) -> None:
 
 def test_workloads_of_headless_services_have_a_name_and_others_none(zone: Zone) -> None:
     assert records(ask(zone, "11.2.244.10.in-addr.arpa", "PTR")) == [f"db-0.db.{SUFFIX}"]
+    assert records(ask(zone, "12.2.244.10.in-addr.arpa", "PTR")) == [f"b.db-1.db.{SUFFIX}"]
+    assert records(ask(zone, "13.2.244.10.in-addr.arpa", "PTR")) == [], "not ready"
     assert records(ask(zone, "11.1.244.10.in-addr.arpa", "PTR")) == [], "but it is the mesh's"
     assert ask(zone, "1.2.0.192.in-addr.arpa", "PTR") is None
+
+
+def test_a_backend_that_is_cut_off_has_no_name_any_more() -> None:
+    quarantine = """
+---
+apiVersion: mesh.hoplite.io/v1alpha1
+kind: Quarantine
+metadata: {name: q, namespace: shop}
+spec: {workload: db-0}
+"""
+    zone = Zone(state_of(MESH + quarantine), labels("hoplite.local"))
+    assert records(ask(zone, "11.2.244.10.in-addr.arpa", "PTR")) == []
+    assert records(ask(zone, "12.2.244.10.in-addr.arpa", "PTR")) == [f"b.db-1.db.{SUFFIX}"]
 
 
 @pytest.mark.parametrize(
