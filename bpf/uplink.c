@@ -59,20 +59,22 @@ static __always_inline int uplink_stage(struct __sk_buff *skb, bool outbound)
 	struct endpoint local = {}, remote = {};
 	struct peer here = {}, there = {};
 	struct decision decision = {};
+	bool blocked;
 	u64 cgroup = 0;
 
 	if (!cfg || !(cfg->flags & (SETTINGS_QUARANTINE | SETTINGS_BLOCKED)) ||
 	    (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)))
 		return TC_ACT_UNSPEC;
 	frame_parse(skb, outbound, &frame);	/* addresses are enough here */
+	blocked = decision_blocked(cfg, &frame.tuple.remote, &decision);
+	if (!blocked && !(cfg->flags & SETTINGS_QUARANTINE))
+		return TC_ACT_UNSPEC;
 	remote.address = frame.tuple.remote;
 	peer_find(&remote, false, false, &there);
 	local.address = frame.tuple.local;
 	peer_find(&local, false, false, &here);
-	if (!decision_blocked(cfg, &frame.tuple.remote, &decision) &&
-	    (!(cfg->flags & SETTINGS_QUARANTINE) ||
-	     (!remote_quarantined(&frame, &here, &there, &decision) &&
-	      !local_quarantined(skb, cfg, &frame, &there, &decision, &cgroup))))
+	if (!blocked && !remote_quarantined(&frame, &here, &there, &decision) &&
+	    !local_quarantined(skb, cfg, &frame, &there, &decision, &cgroup))
 		return TC_ACT_UNSPEC;
 	frame_refused(cfg, &frame, &here, &there, &decision, cgroup, skb->ifindex, HOOK_UPLINK);
 	return TC_ACT_SHOT;

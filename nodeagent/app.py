@@ -141,8 +141,8 @@ class Agent:
         inheritance = Inheritance(self._datapath.map_folder, layouts, self._datapath.specs)
         inheritance.begin()
         self._attach(self._attached, root)
-        self._collector.take(inheritance.finish())
         self._reconciler.guard_interfaces()
+        self._collector.take(inheritance.finish())
         self._datapath.forget_old(self._attached)
 
     def _attach(self, attached: Attached, root: Path) -> None:

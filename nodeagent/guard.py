@@ -8,6 +8,7 @@ from meshapi.resources import Workload
 from nodeagent.datapath.interfacehooks import InterfaceHooks, Target
 from nodeagent.desired.units import Interfaces
 from nodeagent.interfaces import InterfaceFinder
+from nodeagent.layout import SETTINGS_BLOCKED, SETTINGS_QUARANTINE
 from nodeagent.state import Name
 
 
@@ -28,7 +29,12 @@ class Guard:
         """What is there now."""
         return self._finder.find(workloads, cgroups)
 
-    def make(self, found: Interfaces) -> None:
-        """Have the programs there and nowhere else."""
-        wanted: dict[int, Target] = dict.fromkeys(found.uplinks, "uplink")
-        self._hooks.make(wanted | dict.fromkeys(found.ends, "veth"))
+    def make(self, found: Interfaces, flags: int) -> None:
+        """Have the programs there and nowhere else; ``flags`` are the settings in force.
+
+        An uplink has none while there is nothing to look for, because it has the most packets.
+        """
+        wanted: dict[int, Target] = dict.fromkeys(found.ends, "veth")
+        if flags & (SETTINGS_BLOCKED | SETTINGS_QUARANTINE):
+            wanted |= dict.fromkeys(found.uplinks, "uplink")
+        self._hooks.make(wanted)

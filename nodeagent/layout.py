@@ -337,6 +337,10 @@ LIVE: dict[str, tuple[Record, Record]] = {
         Record("=16s", ("address",)),
         Record(LEARNT.format, ("expires", "pattern0", "pattern1", "pattern2", "pattern3")),
     ),
+    "crossings": (
+        Record(TUPLE.format, ("local", "remote", "local_port", "remote_port", "protocol")),
+        Record(CROSSING.format, ("epoch", "direction", "captured")),
+    ),
     "pairs": (Record(PAIR.format, Pair._fields), Record(COUNTERS.format, Counters._fields)),
     "events": (Record("=", ()), Record(EVENT.format, Event._fields)),
 }

@@ -202,7 +202,7 @@ class Reconciler:
         """Have programs at the interfaces that the maps speak of now; tried again if it fails."""
         if self._guard is not None and self._guarding:
             self._in_step = False
-            self._guard.make(self._facts.interfaces)
+            self._guard.make(self._facts.interfaces, self.compiler.settings.flags)
             self._in_step = True
 
     def _compile(self, snapshot: Snapshot | None) -> list[Delta]:

@@ -16,8 +16,9 @@ from lab import api, netns
 from lab.restart import kill, start_agent
 from nodeagent import netlink
 from nodeagent.datapath import clsact, libbpf
-from tests.mesh.asking import eventually
+from tests.mesh.asking import apply, eventually
 from tests.mesh.interfaces_world import LAB, TCP, addresses, frames
+from tests.mesh.test_interfaces_uplink import BLOCKED
 
 pytestmark = pytest.mark.root
 
@@ -28,7 +29,10 @@ UPLINK = {"uplink_ingress", "uplink_egress"}
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[[str], api.Lab]) -> api.Lab:
-    return make_lab(LAB)
+    made = make_lab(LAB)
+    assert "eth0" not in programs(made), "nothing is to be looked for at uplinks yet"
+    apply(made, BLOCKED)
+    return made
 
 
 def within_node(lab: api.Lab, work: Callable[[], Any]) -> Any:
