@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -34,11 +35,9 @@ class FeedStore:
     def save(self, snapshot: Snapshot) -> None:
         """Store a revision; it is on disk when this returns."""
         renamed = snapshot.mesh != self._mesh
-        if snapshot.revision == self._revision and not snapshot.changed and not renamed:
-            return
         if self._revision is None or snapshot.changed is None or renamed:
             self._rewrite(snapshot)
-        else:
+        elif snapshot.changed or snapshot.revision != self._revision:
             self._append(_lines(_changes(snapshot, snapshot.changed)), snapshot)
 
     def load(self) -> Snapshot | None:
@@ -58,7 +57,7 @@ class FeedStore:
                 where=str(self._path),
                 fix="remove the file; the controller sends everything again",
             ) from error
-        return snapshot
+        return snapshot and replace(snapshot, changed=None)
 
     def _append(self, lines: bytes, snapshot: Snapshot) -> None:
         if len(lines) > self._room:
@@ -77,6 +76,11 @@ class FeedStore:
         with unfinished.open("wb") as file:
             _write(file.fileno(), text)
         unfinished.replace(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)  # or the rename may be lost, and with it what is appended later
+        finally:
+            os.close(directory)
         self._room = max(len(text), _LEAST_ROOM)
         self._revision = snapshot.revision
         self._mesh = snapshot.mesh

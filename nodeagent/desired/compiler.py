@@ -9,20 +9,21 @@ after:
   policies of before, and joined again when the block is mentioned no more, under those of after;
 - policies change in two steps: first those of before and those of after both hold (whatever mixture
   of entries a packet meets, it is refused by one of them or allowed by both), then those of after;
+- whom a quarantine lets in is known as its guest before it is in force, and until it is not;
 - referents are written before references, and stay a while after them (plan.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from meshapi.resources import BlockList, Namespace, Quarantine
 from nodeagent.desired import addresses, dirty, domains, local, services
 from nodeagent.desired.domains import domain_number
 from nodeagent.desired.encode import Encoder
-from nodeagent.desired.ends import Ends
+from nodeagent.desired.ends import Ends, guests
 from nodeagent.desired.local import Settings
 from nodeagent.desired.numbers import Numbering, number
 from nodeagent.desired.plan import MAPS, Delta, Table
@@ -53,7 +54,7 @@ from nodeagent.layout import (
 from nodeagent.policy.blocklists import Blocked
 from nodeagent.policy.blocks import Blocks
 from nodeagent.policy.decisions import Answer, Decision, Protocol, Rule, at
-from nodeagent.policy.matrix import Matrix, Pair
+from nodeagent.policy.matrix import Affected, Matrix, Pair
 from nodeagent.policy.members import WORLD, Member, PolicyClass, canonical
 from nodeagent.policy.policyset import (
     BothHold,
@@ -165,6 +166,8 @@ class Compiler:
                 deltas.append(self._split(both))
         elif first:
             self._ends.blocks = _blocks(state)
+        if not first:
+            deltas += self._welcome(r for r in changes.new.values() if isinstance(r, Quarantine))
         policies, affected = self._new_policies(state, changes)
         if policies is not self._policies and not first:
             together = BothHold(self._policies, policies)
@@ -179,23 +182,19 @@ class Compiler:
         if first or state.mesh != before.mesh:
             stale |= dirty.everything(state, facts)
         if not first:
-            names = dirty.touched_workloads(state, changes)
-            self._ends.forget(names)
-            for namespace in changes.of(Namespace):
-                self._ends.forget_namespace(namespace.metadata.name)
-            stale |= dirty.units(before, state, changes, names)
+            stale |= self._touched(before, changes)
         if policies is not self._policies:
             self._policies = policies
             stale |= {DOMAINS} | self._users(self._matrix.set_policies(policies.chains, affected))
-        return [*deltas, self._finish(stale)]
+        return [*deltas, self._finish(stale), *self._welcome(())]
 
     def settle(self) -> Delta | None:
         """What only a change on its way needed is dropped; None if there is nothing."""
         wanted = _blocks(self.state)
         if wanted == self._ends.blocks and not self._retired:
             return None
-        self._release(self._retired)
-        self._retired = set()
+        self._release(tuple(self._retired))
+        self._retired.clear()
         return self._split(wanted) if wanted != self._ends.blocks else self._finish(set())
 
     # -- steps -------------------------------------------------------------------------------------
@@ -205,7 +204,8 @@ class Compiler:
         changed = self._ends.blocks ^ blocks
         self._ends.blocks = blocks
         index = self.state.index
-        inside = {a for a in (*index.at_address, *index.node_at) if changed.touches(a)}
+        known = (*index.at_address, *index.node_at, *index.proxy_at)
+        inside = {a for a in known if changed.touches(a)}
         names = {name for a in inside for name in index.at_address.get(a, ())}
         for node in {n for a in inside for n in index.node_at.get(a, ())}:
             names.update(index.on_node.get(node, ()))
@@ -213,30 +213,50 @@ class Compiler:
         stale: set[Unit] = {BLOCKS, DOMAINS, NODE} | {("address", a) for a in inside}
         return self._finish(stale | dirty.units(self.state, self.state, Changes(), names))
 
+    def _welcome(self, quarantines: Iterable[Quarantine]) -> list[Delta]:
+        """Guests of these quarantines, besides those of the state's own, are guests; under the same
+        state and policies.
+        """
+        former, self._ends.welcome = self._ends.welcome, guests(quarantines)
+        names = {*former, *self._ends.welcome}
+        self._ends.forget(names)
+        stale = dirty.units(self.state, self.state, Changes(), names)
+        return [self._finish(stale)] if stale else []
+
+    def _touched(self, before: NodeState, changes: Changes) -> set[Unit]:
+        """The units of what has changed; the guests of a lifted quarantine are guests still."""
+        self._ends.welcome = guests(r for r in changes.old.values() if isinstance(r, Quarantine))
+        names = dirty.touched_workloads(self.state, changes)
+        self._ends.forget(names)
+        for namespace in changes.of(Namespace):
+            self._ends.forget_namespace(namespace.metadata.name)
+        return dirty.units(before, self.state, changes, names)
+
     def _new_policies(
         self, state: NodeState, changes: Changes
-    ) -> tuple[PolicySet, Callable[[Member], bool]]:
-        """The policies of a state, and for whom they differ from those that hold."""
+    ) -> tuple[PolicySet, list[Affected] | None]:
+        """The policies of a state, and for whom they differ from those that hold; None: for all."""
         mesh_changed = state.mesh != self.state.mesh
         if not _about_policy(changes) and not mesh_changed:
-            return self._policies, lambda _: False
-        former = self._policies
-        latter = policy_set(state.policies.values(), state.quarantines.values(), state.mesh)
-        changed = list(changes.of(*POLICIES))
-        quarantines = {"/".join(name_of(q)) for q in changes.of(Quarantine)}
-
-        def affected(member: Member) -> bool:
-            return (
-                mesh_changed
-                or member.quarantined in quarantines
-                or any(p.selects(c, member) for p in (former, latter) for c in changed)
-            )
-
+            return self._policies, []
+        # Those that were lifted are as they were until nobody is under them any more.
+        lifted = [r for k, r in changes.old.items() if k not in changes.new]
+        contained = [r for r in lifted if isinstance(r, Quarantine)]
+        contained += state.quarantines.values()
+        latter = policy_set(state.policies.values(), contained, state.mesh)
+        if mesh_changed:
+            return latter, None
+        subjects = [latter.subject(policy) for policy in changes.of(*POLICIES)]
+        affected: list[Affected] = [(subject.needs, subject.matches) for subject in subjects]
+        for quarantine in changes.of(Quarantine):
+            trait = ("quarantined", "/".join(name_of(quarantine)))
+            affected.append(((trait,), lambda _: True))
         return latter, affected
 
     def _finish(self, stale: set[Unit]) -> Delta:
         """Compute stale units, then those whose classes they opened or closed, then the pairs."""
-        for unit in stale | dirty.behind_interfaces(stale, self.facts):
+        behind = dirty.behind_interfaces(stale, self.facts)
+        for unit in (*stale, *behind.difference(stale)):
             self._retire_classes(self._compute(unit))
         for pair, answer in self._matrix.changes().items():
             self._answer(pair, answer)
@@ -356,20 +376,20 @@ class Compiler:
         """
         for number_ in numbers:
             known = self._classes[number_]
-            if known.users:
-                use = known.use
-                self._matrix.restrict(number_, source=use.source, destination=use.destination)
-            elif isinstance(known.what, Member) and known.what.domains:
+            if not known.users and isinstance(known.what, Member) and known.what.domains:
                 self._release((number_,))  # asked about only when the address alone was refused
             else:
                 self._retired.add(number_)
 
     def _release(self, numbers: Iterable[int]) -> None:
-        """Forget classes that nobody has begun to use again."""
+        """Forget classes that nobody has begun to use again; of others what they were used for."""
         for number_ in numbers:
             known = self._classes[number_]
             if known.users:
+                use = known.use
+                self._matrix.restrict(number_, source=use.source, destination=use.destination)
                 continue
+            self._retired.discard(number_)
             self._matrix.remove(number_)
             if number_ != WORLD_NUMBER:
                 self._numbering.release(number_)

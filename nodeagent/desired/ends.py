@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from meshapi.resources import MeshNode, Workload
+from meshapi.resources import MeshNode, Quarantine, Workload
 from nodeagent.layout import version_of
 from nodeagent.policy.blocks import Blocks
 from nodeagent.policy.members import WORLD, Labels, Member, PolicyClass, Shared
 from nodeagent.state import Name, NodeState, name_of
+
+
+def guests(quarantines: Iterable[Quarantine]) -> dict[Name, set[Name]]:
+    """The workloads that quarantines let in, each with those that do."""
+    found: dict[Name, set[Name]] = {}
+    for quarantine in quarantines:
+        for peer in quarantine.spec.allow_from:
+            if peer.workload:
+                found.setdefault((peer.namespace, peer.workload), set()).add(name_of(quarantine))
+    return found
 
 
 class Ends:
@@ -17,6 +28,7 @@ class Ends:
     def __init__(self, state: NodeState, blocks: Blocks) -> None:
         self.state = state
         self.blocks = blocks
+        self.welcome: dict[Name, set[Name]] = {}  # guests of quarantines besides the state's
         self._of: dict[Name, dict[int, Member]] = {}
         self._same: dict[tuple[object, ...], Member] = {}
         self._namespaces: dict[str, Labels] = {}
@@ -50,21 +62,26 @@ class Ends:
         )
         if found:
             return Shared(found)
-        return Member(
-            blocks=self.blocks.holding_address(address),
-            node_labels=frozenset(node.metadata.labels.items()),
-        )
+        return self._bare(node, address)
+
+    def proxy_address(self, node: MeshNode, address: str) -> PolicyClass:
+        """An address from which a node's proxy forwards what others send."""
+        return replace(self._bare(node, address), proxy=True)
 
     def own_processes(self, version: int) -> PolicyClass:
         """This node's processes that belong to no workload: known by its address alone."""
         node = self.state.nodes.get(self.state.node)
         for address in node.spec.addresses if node else ():
             if node is not None and version_of(address) == version:
-                return Member(
-                    blocks=self.blocks.holding_address(address),
-                    node_labels=frozenset(node.metadata.labels.items()),
-                )
+                return self._bare(node, address)
         return WORLD
+
+    def _bare(self, node: MeshNode, address: str) -> Member:
+        """A node's address, whoever of it is there."""
+        return Member(
+            blocks=self.blocks.holding_address(address),
+            node_labels=frozenset(node.metadata.labels.items()),
+        )
 
     def _workload(self, workload: Workload, version: int) -> Member:
         """The member; equal ones are one object, found by what they are made of."""
@@ -73,7 +90,7 @@ class Ends:
         host = spec.network == "host"
         node = state.nodes.get(spec.node_name) if host else None
         quarantine = state.quarantine_of(name)
-        guest_of = state.index.guests.get(name, ())
+        guest_of = tuple(sorted({*state.index.guests.get(name, ()), *self.welcome.get(name, ())}))
         key = (
             self._namespace(name[0]),
             tuple(workload.metadata.labels.items()),

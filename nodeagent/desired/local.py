@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ from nodeagent.policy.decisions import Rule
 from nodeagent.policy.members import Member
 from nodeagent.state import Name
 
-_ALL4 = ipaddress.IPv4Network("0.0.0.0/0")
 _UNSPECIFIED = ("0.0.0.0", "::")  # stand for whoever is behind an interface
 
 
@@ -103,14 +101,8 @@ def node(sheet: Sheet) -> tuple[int, int]:
 
 
 def blocks(sheet: Sheet) -> None:
-    """The classes of addresses outside the mesh, by the blocks that hold them.
-
-    In the kernel IPv4 lies within ::/0; it is taken out where no block of its own holds it.
-    """
-    regions = sheet.ends.blocks.regions()
-    if regions:
-        regions.setdefault(_ALL4, frozenset())
-    for network, held in regions.items():
+    """The classes of addresses outside the mesh, by the blocks that hold them."""
+    for network, held in sheet.ends.blocks.regions().items():
         number = sheet.number(Member(blocks=held))
         bits = network.prefixlen + (96 if network.version == 4 else 0)
         key = layout.BLOCK_KEY.pack(bits, address_bytes(str(network.network_address)))

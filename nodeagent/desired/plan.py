@@ -15,7 +15,8 @@ from nodeagent.layout import BLOCK_KEY, CLASS_ANY, POLICY_KEY
 Table = dict[bytes, bytes]
 Entries = list[tuple[bytes, bytes]]
 
-# In the order of reference: each map may be referred to by those after it.
+# In the order of reference: each map may be referred to by those after it. A service is there
+# before its address is known as a service's, so that a new one is never without its ports.
 MAPS = (
     "port_rules",
     "policy",
@@ -23,13 +24,13 @@ MAPS = (
     "resolvers",
     "backends",
     "slots",
+    "services",
     "blocks",
     "blocked",
     "listeners",
     "peers",
     "workloads",
     "interfaces",
-    "services",
 )
 
 

@@ -13,13 +13,21 @@ from meshapi.resources.authorization import (
     When,
     layer4_rule,
 )
+from meshapi.resources.meta import LabelSelector
 from meshapi.resources.options import options_of
 from meshapi.verdict import Reason
 from meshapi.wire import MeshSettings
 from nodeagent.policy.blocks import block_name, network_of
-from nodeagent.policy.clauses import Action, Clause, Ports, PortWish, Stage
+from nodeagent.policy.clauses import (
+    Action,
+    Clause,
+    Ports,
+    PortWish,
+    Stage,
+    closing,
+    permissive_first,
+)
 from nodeagent.policy.conditions import (
-    EVERYBODY,
     NOBODY,
     AllOf,
     AnyOf,
@@ -29,6 +37,8 @@ from nodeagent.policy.conditions import (
     NoneOf,
     Principal,
     ServiceAccount,
+    Workloads,
+    selector,
 )
 from nodeagent.policy.decisions import Rule
 from nodeagent.policy.members import Member
@@ -39,12 +49,17 @@ Make = Callable[[Sequence[str]], Condition]
 
 
 def selects(policy: AuthorizationPolicy, member: Member, root_namespace: str) -> bool:
-    """Whether the policy is about the member; the root namespace's are about every namespace."""
-    if not member.namespace:
-        return False
-    if policy.metadata.namespace not in (member.namespace, root_namespace):
-        return False
-    return frozenset(policy.spec.selector.match_labels.items()) <= member.labels
+    """Whether the policy is about the member."""
+    return subject(policy, root_namespace).matches(member)
+
+
+def subject(policy: AuthorizationPolicy, root_namespace: str) -> Workloads:
+    """Whom a policy is about; the root namespace's are about every namespace."""
+    namespace = policy.metadata.namespace
+    return Workloads(
+        namespace=namespace if namespace != root_namespace else None,
+        pods=selector(LabelSelector(policy.spec.selector.match_labels)),
+    )
 
 
 def stage(policies: Iterable[AuthorizationPolicy], subject: Member, mesh: MeshSettings) -> Stage:
@@ -55,22 +70,19 @@ def stage(policies: Iterable[AuthorizationPolicy], subject: Member, mesh: MeshSe
     found = list(policies)
     denying = [p for p in found if p.spec.action == "DENY"]
     allowing = [p for p in found if p.spec.action == "ALLOW"]
-    ordered = [c for p in (*denying, *allowing) for c in clauses(p, subject, mesh)]
-    if allowing:
-        ordered.append(
-            Clause(
-                rule=Rule(KIND, ",".join(_name(p) for p in allowing), "no rule allows it"),
-                action=Action.DENY,
-                reason=Reason.AUTHORIZATION_DENIED,
-                peers=EVERYBODY,
-                audit=all(options_of(p).audit for p in allowing),
-            )
-        )
+    ordered = [c for p in denying for c in clauses(p, subject, mesh)]
+    ordered += permissive_first(c for p in allowing for c in clauses(p, subject, mesh))
+    audits = {_name(p): options_of(p).audit for p in allowing}
+    ordered += closing(KIND, audits, "no rule allows it", Reason.AUTHORIZATION_DENIED)
     return tuple(ordered)
 
 
 def clauses(policy: AuthorizationPolicy, subject: Member, mesh: MeshSettings) -> tuple[Clause, ...]:
-    """One clause for each operation of each rule; what only HTTP requests have is left out."""
+    """One clause for each operation of each rule; what only HTTP requests have is left out.
+
+    A rule for another address of the destination stays, with nobody in it: whether a workload is
+    closed must not depend on the IP version that it is spoken to in.
+    """
     options = options_of(policy)
     allow = policy.spec.action == "ALLOW"
     found = []
@@ -79,8 +91,6 @@ def clauses(policy: AuthorizationPolicy, subject: Member, mesh: MeshSettings) ->
         if rule is None:
             continue
         peers = _peers(rule, policy.metadata.namespace, subject, mesh)
-        if peers == NOBODY:
-            continue
         found += [
             Clause(
                 rule=Rule(KIND, _name(policy), f"rules[{index}]"),

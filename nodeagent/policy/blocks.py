@@ -10,6 +10,9 @@ from meshapi.resources.checks import parse_network
 
 Network = IPv4Network | IPv6Network
 
+_EVERY_IPV4 = IPv4Network("0.0.0.0/0")
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
 
 class Blocks:
     """A set of named blocks, each with what is taken out of it."""
@@ -68,8 +71,13 @@ class Blocks:
         return self.holding(network) if network is not None else frozenset()
 
     def regions(self) -> dict[Network, frozenset[str]]:
-        """Every prefix at which the set of holding blocks may change, with the set there."""
+        """Every prefix at which the set of holding blocks may change, with the set there.
+
+        The kernel keeps IPv4 addresses in ::ffff:0:0/96; a block of IPv6 around it ends there.
+        """
         networks = {n for outer, inner in self._blocks.values() for n in (outer, *inner)}
+        if any(_inside(_MAPPED, network) for network in networks):
+            networks.add(_EVERY_IPV4)
         return {n: self.holding(n) for n in networks}
 
 

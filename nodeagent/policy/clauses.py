@@ -6,12 +6,12 @@ decides; PASS, or no match, leads to the next stage; what no stage has decided i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from meshapi.verdict import Reason, Verdict
-from nodeagent.policy.conditions import Condition
+from nodeagent.policy.conditions import EVERYBODY, Condition
 from nodeagent.policy.decisions import (
     ALWAYS_OPEN,
     OPEN,
@@ -22,7 +22,6 @@ from nodeagent.policy.decisions import (
     Rule,
     answer_of,
     audited,
-    authenticated_only,
 )
 from nodeagent.policy.members import Member
 from nodeagent.policy.ports import EVERY_PORT, Range, intersect, joined, subtract
@@ -79,7 +78,9 @@ ANY_PORT = Ports()
 
 @dataclass(frozen=True)
 class Clause:
-    """One rule. ``audit`` counts only for what would be; ``strict`` only for the authenticated."""
+    """One rule. ``audit``: it counts only for what would be. ``strict``: what it allows, it allows
+    to authenticated callers only; others are refused, and no later rule is asked.
+    """
 
     rule: Rule
     action: Action
@@ -91,12 +92,31 @@ class Clause:
 
     @property
     def decision(self) -> Decision:
-        verdict = Verdict.ALLOW if self.action is Action.ALLOW else Verdict.DENY
-        return Decision(verdict, self.reason, self.rule)
+        if self.action is Action.ALLOW:
+            return Decision(Verdict.ALLOW, self.reason, self.rule, self.strict)
+        return Decision(Verdict.DENY, self.reason, self.rule)
 
 
 Stage = tuple[Clause, ...]
 Chain = tuple[Stage, ...]
+
+
+def permissive_first(consents: Iterable[Clause]) -> Iterator[Clause]:
+    """Consents of which any one is enough, in the order in which they ask least of a caller."""
+    yield from sorted(consents, key=lambda clause: clause.strict)
+
+
+def closing(kind: str, policies: Mapping[str, bool], text: str, reason: Reason) -> Iterator[Clause]:
+    """What follows where no rule of policies matches; ``policies`` says which are in audit mode.
+
+    These are named only in what would be: a refusal is never theirs.
+    """
+    every = ",".join(policies)
+    enforcing = ",".join(name for name, audit in policies.items() if not audit)
+    if every != enforcing:
+        yield Clause(Rule(kind, every, text), Action.DENY, reason, EVERYBODY, audit=True)
+    if enforcing:
+        yield Clause(Rule(kind, enforcing, text), Action.DENY, reason, EVERYBODY)
 
 
 def clauses(chain: Chain) -> Iterator[Clause]:
@@ -108,26 +128,15 @@ def answer(chain: Chain, peer: Member, destination: Member) -> Answer:
     """The chain's decisions for a peer; ``destination`` is whichever end has the ports."""
     if not chain:
         return ALWAYS_OPEN
-    found = _answer(chain, peer, destination, audit=False, authenticated=True)
-    if any(c.strict for c in clauses(chain)):
-        everybody = _answer(chain, peer, destination, audit=False, authenticated=False)
-        found = authenticated_only(everybody, found)
+    found = _answer(chain, peer, destination, audit=False)
     if any(c.audit for c in clauses(chain)):
-        found = audited(found, _answer(chain, peer, destination, audit=True, authenticated=True))
+        found = audited(found, _answer(chain, peer, destination, audit=True))
     return found
 
 
-def _answer(
-    chain: Chain, peer: Member, destination: Member, *, audit: bool, authenticated: bool
-) -> Answer:
+def _answer(chain: Chain, peer: Member, destination: Member, *, audit: bool) -> Answer:
     matching = [
-        [
-            clause
-            for clause in stage
-            if (audit or not clause.audit)
-            and (authenticated or not clause.strict or clause.action is not Action.ALLOW)
-            and clause.peers.matches(peer)
-        ]
+        [clause for clause in stage if (audit or not clause.audit) and clause.peers.matches(peer)]
         for stage in chain
     ]
     return answer_of(_decided(matching, destination, protocol) for protocol in PROTOCOLS)

@@ -1,7 +1,7 @@
 """What rules ask of a member: atoms, and their combinations.
 
-``hint`` of an atom is the only namespace whose members it can be true for, or None; with it the
-compiler knows whom an atom may single out without asking everybody.
+``needs`` of an atom are traits that everybody has for whom it is true, the rarest first as far as
+can be told; with them the compiler knows whom an atom may single out without asking everybody.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from meshapi.resources import LabelSelector
 from meshapi.resources.authorization import value_matches
-from meshapi.selectors import NAMESPACE_NAME_LABEL, matches
-from nodeagent.policy.members import Labels, Member
+from meshapi.selectors import matches
+from nodeagent.policy.members import Labels, Member, Trait
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,14 @@ class Workloads:
     host: bool = True
 
     @property
-    def hint(self) -> str | None:
-        if self.namespace is None and self.namespaces is not None:
-            return dict(self.namespaces.labels).get(NAMESPACE_NAME_LABEL)
-        return self.namespace
+    def needs(self) -> tuple[Trait, ...]:
+        pods = self.pods.labels if self.pods is not None else ()
+        namespaces = self.namespaces.labels if self.namespaces is not None else ()
+        return (
+            *(("label", *label) for label in sorted(pods)),
+            *([("namespace", self.namespace)] if self.namespace is not None else ()),
+            *(("namespace label", *label) for label in sorted(namespaces)),
+        )
 
     def matches(self, member: Member) -> bool:
         if not member.namespace or (member.host and not self.host):
@@ -72,7 +76,10 @@ class InBlock:
     """Addresses inside a block (by its name; see blocks.block_name)."""
 
     block: str
-    hint: str | None = None
+
+    @property
+    def needs(self) -> tuple[Trait, ...]:
+        return (("block", self.block),)
 
     def matches(self, member: Member) -> bool:
         return self.block in member.blocks
@@ -83,7 +90,10 @@ class ResolvedFrom:
     """Addresses that a DNS answer gave for a name of this pattern."""
 
     pattern: str
-    hint: str | None = None
+
+    @property
+    def needs(self) -> tuple[Trait, ...]:
+        return (("domain", self.pattern),)
 
     def matches(self, member: Member) -> bool:
         return self.pattern in member.domains
@@ -94,10 +104,20 @@ class NodeAddresses:
     """The addresses of nodes, by the nodes' labels."""
 
     nodes: Selector
-    hint: str | None = None
+    needs: tuple[Trait, ...] = (("node",),)
 
     def matches(self, member: Member) -> bool:
         return member.node_labels is not None and self.nodes.selects(member.node_labels)
+
+
+@dataclass(frozen=True)
+class NodeProxy:
+    """The addresses from which node proxies forward what others send."""
+
+    needs: tuple[Trait, ...] = (("proxy",),)
+
+    def matches(self, member: Member) -> bool:
+        return member.proxy
 
 
 @dataclass(frozen=True)
@@ -105,7 +125,10 @@ class Guest:
     """Those whom a Quarantine lets in."""
 
     quarantine: str
-    hint: str | None = None
+
+    @property
+    def needs(self) -> tuple[Trait, ...]:
+        return (("guest", self.quarantine),)
 
     def matches(self, member: Member) -> bool:
         return self.quarantine in member.guest_of
@@ -118,8 +141,8 @@ class InNamespace:
     pattern: str
 
     @property
-    def hint(self) -> str | None:
-        return None if "*" in self.pattern else self.pattern
+    def needs(self) -> tuple[Trait, ...]:
+        return () if "*" in self.pattern else (("namespace", self.pattern),)
 
     def matches(self, member: Member) -> bool:
         return bool(member.namespace) and value_matches(self.pattern, member.namespace)
@@ -136,10 +159,10 @@ class Principal:
     trust_domain: str
 
     @property
-    def hint(self) -> str | None:
+    def needs(self) -> tuple[Trait, ...]:
         parts = self.pattern.split("/")
         whole = len(parts) == 5 and parts[1] == "ns" and "*" not in "".join(parts[:3])
-        return parts[2] if whole else None
+        return (("namespace", parts[2]),) if whole else ()
 
     def matches(self, member: Member) -> bool:
         if not member.namespace:
@@ -158,8 +181,8 @@ class ServiceAccount:
     name: str
 
     @property
-    def hint(self) -> str | None:
-        return self.namespace
+    def needs(self) -> tuple[Trait, ...]:
+        return (("namespace", self.namespace),)
 
     def matches(self, member: Member) -> bool:
         return (member.namespace, member.service_account) == (self.namespace, self.name)
@@ -169,7 +192,7 @@ class ServiceAccount:
 class Never:
     """What layer 4 cannot see."""
 
-    hint: str | None = None
+    needs: tuple[Trait, ...] = ()
 
     def matches(self, member: Member) -> bool:  # noqa: ARG002 - nobody
         return False
@@ -180,6 +203,7 @@ Atom = (
     | InBlock
     | ResolvedFrom
     | NodeAddresses
+    | NodeProxy
     | Guest
     | InNamespace
     | Principal

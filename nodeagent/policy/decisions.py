@@ -90,11 +90,6 @@ def audited(enforced: Answer, audit: Answer) -> Answer:
     return _merged(enforced, audit, _audited)
 
 
-def authenticated_only(everybody: Answer, authenticated: Answer) -> Answer:
-    """What holds for authenticated callers, marked strict where others would be refused."""
-    return _merged(authenticated, everybody, _strict)
-
-
 def answer_of(parts: Iterable[Iterable[tuple[Range, Decision]]]) -> Answer:
     """An answer from disjoint ranges, per protocol, that cover every port."""
     return Answer(tuple(painted(part) for part in parts))
@@ -122,9 +117,3 @@ def _audited(enforced: Decision, audit: Decision) -> Decision:
     if not enforced.allows or audit.allows:
         return enforced
     return replace(enforced, verdict=Verdict.AUDIT, reason=Reason.WOULD_DENY, rule=audit.rule)
-
-
-def _strict(authenticated: Decision, everybody: Decision) -> Decision:
-    if not authenticated.allows or everybody.allows:
-        return authenticated
-    return replace(authenticated, strict=True)

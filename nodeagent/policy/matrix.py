@@ -19,12 +19,13 @@ from nodeagent.policy.decisions import (
     at_port,
     both,
 )
-from nodeagent.policy.members import ANYBODY, Member, PolicyClass, members
+from nodeagent.policy.members import ANYBODY, Member, PolicyClass, Trait, members, traits
 from nodeagent.policy.policyset import DIRECTIONS, Chains, PolicySet
 
 Number = int  # of a class
 Pair = tuple[Number | None, Number | None]  # source, destination; None: whoever
 Key = tuple[Member, Direction]
+Affected = tuple[tuple[Trait, ...], Callable[[Member], bool]]
 LookUp = Callable[[Member, Direction], Chains | None]
 
 
@@ -53,9 +54,9 @@ class Matrix:
         self._destinations: set[Number] = set()  # classes to which connections arrive here
         self._mapped: set[Number] = set()  # classes reached on other ports than are dialled
         self._members: dict[Member, set[Number]] = {}  # and the classes that they are in
-        self._by_namespace: dict[str, set[Member]] = defaultdict(set)
+        self._having: dict[Trait, set[Member]] = defaultdict(set)
         self._rows: dict[Key, Row] = {}
-        self._asking: dict[str | None, dict[Atom, set[Key]]] = defaultdict(dict)
+        self._asking: dict[Trait | None, dict[Atom, set[Key]]] = defaultdict(dict)
         self._naming: dict[str, set[Key]] = defaultdict(set)
         self._pairs: dict[Pair, Answer] = {}
         self._pairs_of: dict[Number, set[Pair]] = defaultdict(set)
@@ -124,8 +125,7 @@ class Matrix:
         if any(port is not None for _, port in self._classes[number]):
             self._mapped.add(number)
         for member, _ in self._classes[number]:
-            self._members.setdefault(member, set()).add(number)
-            self._by_namespace[member.namespace].add(member)
+            self._enter(member, number)
         for member, _ in self._classes[number]:
             for direction in DIRECTIONS:
                 self._renew((member, direction))
@@ -154,13 +154,17 @@ class Matrix:
         for numbers in (self._sources, self._destinations, self._mapped):
             numbers.discard(number)
 
-    def set_policies(self, chains: LookUp, affected: Callable[[Member], bool]) -> set[Number]:
-        """Other policies hold; ``affected`` says for whom. The classes whose closedness changed."""
+    def set_policies(self, chains: LookUp, affected: Iterable[Affected] | None) -> set[Number]:
+        """Other policies hold for those affected, or for all. The classes whose closedness changed.
+
+        A member is affected if it has all traits of one entry and its question says so.
+        """
         self._chains = chains
         flipped: set[Number] = set()
-        for member in self._members:
-            if not affected(member):
-                continue
+        chosen: Iterable[Member] = self._members
+        if affected is not None:
+            chosen = {m for needs, asks in affected for m in self._pool(needs) if asks(m)}
+        for member in chosen:
             before = [(member, d) in self._rows for d in DIRECTIONS]
             for direction in DIRECTIONS:
                 self._renew((member, direction))
@@ -211,13 +215,17 @@ class Matrix:
         everybody: Iterable[Member] = self._peers(key)
         for atom in row.asked:
             usual = atom.matches(ANYBODY)
-            pool = everybody
-            if atom.hint is not None and not usual:
-                pool = self._by_namespace.get(atom.hint, ())
+            pool = everybody if usual or not atom.needs else self._pool(atom.needs)
             found.update(m for m in pool if atom.matches(m) != usual)
         if key[1] == "egress" and row.port_names:
             found.update(m for m in everybody if _names(m) & row.port_names)
         return [m for m in found if self._cares(key, m)]
+
+    def _pool(self, needs: tuple[Trait, ...]) -> Iterable[Member]:
+        """The members among which those that have all these traits are."""
+        if not needs:
+            return self._members
+        return min((self._having.get(trait, ()) for trait in needs), key=len)
 
     def _peers(self, key: Key) -> Iterable[Member]:
         member, direction = key
@@ -240,8 +248,8 @@ class Matrix:
     def _asked_about(self, member: Member) -> Iterator[Key]:
         """The rows whose rules treat a member unlike anybody."""
         found: set[Key] = set()
-        for hint in (member.namespace, None):
-            for atom, keys in self._asking.get(hint, {}).items():
+        for trait in (*traits(member), None):
+            for atom, keys in self._asking.get(trait, {}).items():
                 if atom.matches(member) != atom.matches(ANYBODY):
                     found |= keys
         for name in _names(member):
@@ -261,21 +269,29 @@ class Matrix:
 
     def _ask(self, key: Key, row: Row) -> None:
         for atom in row.asked:
-            hint = None if atom.matches(ANYBODY) else atom.hint
-            self._asking[hint].setdefault(atom, set()).add(key)
+            self._asking[_asked_by(atom)].setdefault(atom, set()).add(key)
         for name in row.port_names:
             if key[1] == "egress":
                 self._naming[name].add(key)
 
     def _unask(self, key: Key, row: Row) -> None:
         for atom in row.asked:
-            hint = None if atom.matches(ANYBODY) else atom.hint
-            keys = self._asking[hint][atom]
+            trait = _asked_by(atom)
+            keys = self._asking[trait][atom]
             keys.discard(key)
             if not keys:
-                del self._asking[hint][atom]
+                del self._asking[trait][atom]
+            if not self._asking[trait]:
+                del self._asking[trait]
         for name in row.port_names:
             self._naming[name].discard(key)
+
+    def _enter(self, member: Member, number: Number) -> None:
+        if member not in self._members:
+            self._members[member] = set()
+            for trait in traits(member):
+                self._having[trait].add(member)
+        self._members[member].add(number)
 
     def _forget(self, member: Member) -> None:
         for direction in DIRECTIONS:
@@ -285,7 +301,10 @@ class Matrix:
         for key in self._asked_about(member):
             self._rows[key].special.pop(member, None)
         del self._members[member]
-        self._by_namespace[member.namespace].discard(member)
+        for trait in traits(member):
+            self._having[trait].discard(member)
+            if not self._having[trait]:
+                del self._having[trait]
 
     # -- pairs -------------------------------------------------------------------------------------
 
@@ -346,6 +365,11 @@ class Matrix:
     def _one_way(self, key: Key, peer: Member) -> Answer:
         row = self._rows.get(key)
         return ALWAYS_OPEN if row is None else row.answer(peer)
+
+
+def _asked_by(atom: Atom) -> Trait | None:
+    """The trait of those that an atom may treat unlike anybody; None: whoever."""
+    return None if atom.matches(ANYBODY) or not atom.needs else atom.needs[0]
 
 
 def _names(member: Member) -> set[str]:

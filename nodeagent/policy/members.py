@@ -13,8 +13,9 @@ class Member:
 
     Ends that no policy could tell apart are equal. ``blocks`` are the address blocks of policies
     that hold its address, ``domains`` the domain name patterns of policies that it was resolved
-    from. ``node_labels`` are there for the addresses of nodes. ``quarantined`` names the Quarantine
-    that it is under, ``guest_of`` those that let it in.
+    from. ``node_labels`` are there for the addresses of nodes, ``proxy`` for those from which node
+    proxies forward what others send. ``quarantined`` names the Quarantine that it is under,
+    ``guest_of`` those that let it in.
     """
 
     namespace: str = ""
@@ -26,6 +27,7 @@ class Member:
     domains: frozenset[str] = frozenset()
     node_labels: Labels | None = None
     host: bool = False
+    proxy: bool = False
     quarantined: str = ""
     guest_of: frozenset[str] = frozenset()
     _hash: int = field(init=False, repr=False, compare=False, default=0)
@@ -40,6 +42,7 @@ class Member:
             self.blocks,
             self.domains,
             self.host,
+            self.proxy,
             self.quarantined,
         )
         object.__setattr__(self, "_hash", hash(content))
@@ -59,6 +62,27 @@ class Shared:
 
 
 PolicyClass = Member | Shared
+
+Trait = tuple[str, ...]
+
+
+def traits(member: Member) -> set[Trait]:
+    """By what members can be found, without asking everybody."""
+    found: set[Trait] = {("label", *label) for label in member.labels}
+    found |= {("namespace label", *label) for label in member.namespace_labels}
+    found |= {("block", block) for block in member.blocks}
+    found |= {("domain", pattern) for pattern in member.domains}
+    found |= {("guest", name) for name in member.guest_of}
+    if member.namespace:
+        found.add(("namespace", member.namespace))
+    if member.quarantined:
+        found.add(("quarantined", member.quarantined))
+    if member.node_labels is not None:
+        found.add(("node",))
+    if member.proxy:
+        found.add(("proxy",))
+    return found
+
 
 WORLD = Member()
 
@@ -87,6 +111,7 @@ def canonical(what: PolicyClass) -> tuple[object, ...]:
         sorted(what.domains),
         None if what.node_labels is None else sorted(what.node_labels),
         what.host,
+        what.proxy,
         what.quarantined,
         sorted(what.guest_of),
     )

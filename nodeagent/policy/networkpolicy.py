@@ -14,7 +14,15 @@ from meshapi.resources import (
 from meshapi.resources.options import options_of
 from meshapi.verdict import Reason
 from nodeagent.policy.blocks import block_name
-from nodeagent.policy.clauses import Action, Clause, Ports, PortWish, Stage
+from nodeagent.policy.clauses import (
+    Action,
+    Clause,
+    Ports,
+    PortWish,
+    Stage,
+    closing,
+    permissive_first,
+)
 from nodeagent.policy.conditions import (
     EVERYBODY,
     AnyOf,
@@ -35,12 +43,12 @@ _REFUSALS: dict[Direction, Reason] = {
 
 def selects(policy: NetworkPolicy, member: Member, direction: Direction) -> bool:
     """Whether the policy closes this direction of the member."""
-    return (
-        bool(member.namespace)
-        and policy.metadata.namespace == member.namespace
-        and direction in _types(policy)
-        and selector(policy.spec.pod_selector).selects(member.labels)
-    )
+    return direction in _types(policy) and subject(policy).matches(member)
+
+
+def subject(policy: NetworkPolicy) -> Workloads:
+    """Whom a policy is about."""
+    return Workloads(namespace=policy.metadata.namespace, pods=selector(policy.spec.pod_selector))
 
 
 def stage(policies: Iterable[NetworkPolicy], direction: Direction) -> Stage:
@@ -48,16 +56,10 @@ def stage(policies: Iterable[NetworkPolicy], direction: Direction) -> Stage:
     found = list(policies)
     if not found:
         return ()
-    allowing = tuple(clause for policy in found for clause in clauses(policy, direction))
-    enforced = [p for p in found if not options_of(p).audit]
-    refusal = Clause(
-        rule=Rule("NetworkPolicy", ",".join(_name(p) for p in found), f"{direction} default"),
-        action=Action.DENY,
-        reason=_REFUSALS[direction],
-        peers=EVERYBODY,
-        audit=not enforced,
-    )
-    return (*allowing, refusal)
+    allowing = permissive_first(c for policy in found for c in clauses(policy, direction))
+    audits = {_name(p): options_of(p).audit for p in found}
+    refusals = closing("NetworkPolicy", audits, f"{direction} default", _REFUSALS[direction])
+    return (*allowing, *refusals)
 
 
 def clauses(policy: NetworkPolicy, direction: Direction) -> tuple[Clause, ...]:

@@ -12,7 +12,16 @@ from meshapi.wire import MeshSettings
 from nodeagent.policy import authorization, clusternetworkpolicy, networkpolicy
 from nodeagent.policy.blocks import Blocks, network_of
 from nodeagent.policy.clauses import Action, Chain, Clause, Stage, answer
-from nodeagent.policy.conditions import EVERYBODY, AnyOf, Guest, InBlock
+from nodeagent.policy.conditions import (
+    EVERYBODY,
+    AllOf,
+    AnyOf,
+    Guest,
+    InBlock,
+    NodeProxy,
+    NoneOf,
+    Workloads,
+)
 from nodeagent.policy.decisions import ALWAYS_OPEN, Answer, Direction, Rule, both
 from nodeagent.policy.members import Member
 
@@ -75,15 +84,15 @@ class PolicySet:
         closing = tuple(chain for chain in found if chain)
         return Chains(subject, direction, closing) if closing else None
 
-    def selects(self, policy: Policy, subject: Member) -> bool:
-        """Whether a policy may have a say on the subject."""
+    def subject(self, policy: Policy) -> Workloads:
+        """Whom a policy may have a say on."""
         match policy:
             case NetworkPolicy():
-                return any(networkpolicy.selects(policy, subject, d) for d in DIRECTIONS)
+                return networkpolicy.subject(policy)
             case ClusterNetworkPolicy():
-                return any(clusternetworkpolicy.selects(policy, subject, d) for d in DIRECTIONS)
+                return clusternetworkpolicy.subject(policy.spec.subject)
             case AuthorizationPolicy():
-                return authorization.selects(policy, subject, self.mesh.root_namespace)
+                return authorization.subject(policy, self.mesh.root_namespace)
 
     def _network_chain(self, subject: Member, direction: Direction) -> Chain:
         cluster = [p for p in self.cluster if clusternetworkpolicy.selects(p, subject, direction)]
@@ -113,6 +122,7 @@ class PolicySet:
         return (stage,) if stage else ()
 
     def _quarantine(self, subject: Member, direction: Direction) -> Stage:
+        """Above every policy: what it refuses is refused, what it lets in they are asked about."""
         name = subject.quarantined
         refusal = Clause(
             rule=Rule("Quarantine", name, f"{direction} default"),
@@ -123,12 +133,13 @@ class PolicySet:
         if direction == "egress":
             return (refusal,)
         known = self.quarantines.get(name)  # just lifted: closed until the subject is another
-        blocks = (InBlock(block) for block in guest_blocks(known)) if known else ()
+        blocks = tuple(InBlock(block) for block in guest_blocks(known)) if known else ()
+        itself = AllOf((AnyOf(blocks), NoneOf((NodeProxy(),))))  # and not for others
         guests = Clause(
             rule=Rule("Quarantine", name, "allowFrom"),
             action=Action.PASS,  # to what other policies say
             reason=Reason.POLICY_ALLOW,
-            peers=AnyOf((Guest(name), *blocks)),
+            peers=AnyOf((Guest(name), itself)),
         )
         return guests, refusal
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshapi.errors import Problem
-from meshapi.resources.checks.common import PORT_NAME, Problems, parse_network, selector
+from meshapi.resources.checks.common import PORT_NAME, Problems, network, parse_network, selector
 from meshapi.resources.networking import NetworkPolicy, PolicyPeer, PolicyPort
 
 
@@ -41,13 +41,11 @@ def _peer(at: str, peer: PolicyPeer) -> Problems:
 
 def _ip_block(at: str, cidr: str, excepts: tuple[str, ...]) -> Problems:
     block = parse_network(cidr)
-    if block is None:
-        yield Problem(f"{at}.cidr", f"{cidr!r} is not an address block", "write e.g. 10.0.0.0/8")
+    yield from network(f"{at}.cidr", cidr)
     for i, text in enumerate(excepts):
         part = parse_network(text)
-        if part is None:
-            yield Problem(f"{at}.except[{i}]", f"{text!r} is not an address block", "fix it")
-        elif block is not None and not (
+        yield from network(f"{at}.except[{i}]", text)
+        if (block is not None and part is not None) and not (
             part.version == block.version
             and part.prefixlen > block.prefixlen
             and part.subnet_of(block)  # type: ignore[arg-type]

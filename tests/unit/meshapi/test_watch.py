@@ -2,7 +2,7 @@ import pytest
 
 from meshapi.errors import HopliteError
 from meshapi.resources import Key
-from meshapi.watch import FeedReducer
+from meshapi.watch import FeedReducer, Snapshot
 
 PUT = (
     b'{"type":"PUT","object":{"apiVersion":"v1","kind":"Namespace",'
@@ -62,3 +62,43 @@ def test_a_reset_says_what_holds_for_the_whole_mesh():
 def test_a_line_that_cannot_be_read_is_refused(line):
     with pytest.raises(HopliteError):
         FeedReducer().feed(line)
+
+
+def test_a_snapshot_tells_what_changed_since_the_one_before():
+    reducer = FeedReducer()
+    seen = feed(
+        reducer,
+        b'{"type":"RESET"}',
+        PUT % b"a",
+        b'{"type":"REVISION","revision":1}',
+        PUT % b"b",
+        b'{"type":"DELETE","kind":"Namespace","name":"a"}',
+        b'{"type":"REVISION","revision":2}',
+        b'{"type":"REVISION","revision":3}',
+    )
+    assert [s.changed for s in seen if s] == [None, {A, B}, set()]
+
+
+def test_after_a_reset_everything_may_have_changed():
+    reducer = FeedReducer()
+    feed(reducer, b'{"type":"REVISION","revision":1}', PUT % b"a", b'{"type":"RESET"}')
+    feed(reducer, PUT % b"b")
+    assert reducer.feed(b'{"type":"REVISION","revision":2}').changed is None
+    assert reducer.feed(b'{"type":"REVISION","revision":3}').changed == set()
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "both"),
+    [
+        ({A}, {B}, {A, B}),
+        ({A}, set(), {A}),
+        (None, {B}, None),
+        ({A}, None, None),
+    ],
+)
+def test_who_missed_a_snapshot_gets_the_changes_of_both(older, newer, both):
+    def snapshot(revision, changed):
+        return Snapshot(revision, {}, changed=None if changed is None else frozenset(changed))
+
+    merged = snapshot(2, newer).after(snapshot(1, older))
+    assert (merged.revision, merged.changed) == (2, both)

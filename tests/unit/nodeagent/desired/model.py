@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from meshapi.flow import PROTOCOLS
 from meshapi.verdict import Reason, Verdict
 from nodeagent import layout
 from nodeagent.desired.plan import Table
@@ -28,9 +27,16 @@ class Outcome:
     strict: bool = False
 
 
+SCTP = 132  # stands for the protocols that have no ports here
+
 REFUSED_NO_BACKEND = Outcome(Verdict.DENY, Reason.NO_BACKEND)
 PENDING = Outcome(Verdict.DENY, Reason.POLICY_PENDING)
 OPEN = Outcome(Verdict.ALLOW, Reason.NO_POLICY)
+
+
+def protocol_number(protocol: str) -> int:
+    """IPPROTO_* of TCP, UDP and OTHER."""
+    return layout.PROTOCOLS.get(protocol, SCTP)
 
 
 @dataclass
@@ -48,7 +54,7 @@ class Kernel:
             return None
         _, class4, class6, flags = layout.WORKLOAD.unpack(raw)
         source = (class4 if ipaddress.ip_address(address).version == 4 else class6, End(flags))
-        number = layout.PROTOCOLS[protocol]
+        number = protocol_number(protocol)
         key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), number)
         service = self.tables["services"].get(key)
         if service is None:
@@ -76,16 +82,17 @@ class Kernel:
         blocked = self._blocked(remote)
         if blocked is not None:
             return blocked
-        source, source_flags = self._peer(remote, port, protocol, by_port=False)
+        number = protocol_number(protocol)
+        source, source_flags = self._peer(remote, port, number, by_port=False)
         if not End(flags) & End.QUARANTINED:
             if source_flags & End.LOCAL_NODE:
                 return Outcome(Verdict.ALLOW, Reason.LOCAL_NODE)
             if source_flags & End.PROXY:
                 return Outcome(Verdict.ALLOW, Reason.NODE_PROXY)
-        return self._look_up(
+        return self.look_up(
             (source, bool(source_flags & End.EGRESS)),
             (destination, bool(flags & End.INGRESS)),
-            layout.PROTOCOLS[protocol],
+            number,
             port,
         )
 
@@ -98,6 +105,20 @@ class Kernel:
             return Outcome(Verdict.DENY, Reason.BLOCKED)
         rule = self.blocked_by(address)
         return Outcome(Verdict.DENY, Reason.BLOCKED, "", rule) if rule else None
+
+    def connect_unenrolled(
+        self, classes: tuple[int, int], address: str, port: int, protocol: str = "TCP"
+    ) -> Outcome:
+        """A connect() of this node's own process, which belongs to no workload."""
+        raw = self.tables["peers"].get(address_bytes(address))
+        if raw is None:
+            return OPEN
+        _, class_, flags, _ = layout.PEER.unpack(raw)
+        if not End(flags) & End.INGRESS or End(flags) & (End.LOCAL | End.LOCAL_NODE):
+            return OPEN
+        source = classes[0] if ipaddress.ip_address(address).version == 4 else classes[1]
+        number = protocol_number(protocol)
+        return self._outbound((source, End(0)), (class_, End(flags)), number, port, "")
 
     def _slot(self, source: tuple[int, End], key: bytes, protocol: int) -> set[Outcome]:
         slot = self.tables["slots"].get(key)
@@ -121,26 +142,24 @@ class Kernel:
     def _to_address(
         self, source: tuple[int, End], address: str, port: int, protocol: int
     ) -> Outcome:
-        class_, flags = self._peer(address, port, PROTOCOLS[protocol], by_port=True)
+        class_, flags = self._peer(address, port, protocol, by_port=True)
         if flags & End.VIP:
             return Outcome(Verdict.DENY, Reason.SERVICE_PORT_UNKNOWN)
         return self._outbound(source, (class_, flags), protocol, port, f"{address}:{port}")
 
-    def _peer(self, address: str, port: int, protocol: str, *, by_port: bool) -> tuple[int, End]:
+    def _peer(self, address: str, port: int, protocol: int, *, by_port: bool) -> tuple[int, End]:
         raw = self.tables["peers"].get(address_bytes(address))
         if raw is None:
-            return self._outside(address), End(0)
+            return self.outside(address), End(0)
         _, class_, flags, _ = layout.PEER.unpack(raw)
         if flags & End.SHARED and by_port:
-            key = layout.ENDPOINT.pack(
-                address_bytes(address), port_bytes(port), layout.PROTOCOLS[protocol]
-            )
+            key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), protocol)
             listener = self.tables["listeners"].get(key)
             if listener is not None:
                 _, class_, flags, _ = layout.PEER.unpack(listener)
         return class_, End(flags)
 
-    def _outside(self, address: str) -> int:
+    def outside(self, address: str) -> int:
         return self._longest("blocks", address) or 0
 
     def _longest(self, name: str, address: str) -> int | None:
@@ -160,7 +179,7 @@ class Kernel:
         class_, flags = to
         if flags & End.LOCAL_NODE and not source[1] & End.QUARANTINED:
             return Outcome(Verdict.ALLOW, Reason.LOCAL_NODE, name)
-        found = self._look_up(
+        found = self.look_up(
             (source[0], bool(source[1] & End.EGRESS)),
             (class_, bool(flags & End.INGRESS)),
             protocol,
@@ -170,9 +189,10 @@ class Kernel:
             return found
         return Outcome(found.verdict, found.reason, name, found.rule, found.strict)
 
-    def _look_up(
+    def look_up(
         self, source: tuple[int, bool], destination: tuple[int, bool], protocol: int, port: int
     ) -> Outcome:
+        """Ends are a class and whether it is closed in this direction."""
         if not source[1] and not destination[1]:
             return OPEN
         pair = self._entry(source[0], destination[0], protocol, port)
@@ -208,6 +228,8 @@ class Kernel:
     def _port_rule(self, ports: int, protocol: int, port: int) -> bytes | None:
         """The longest prefix that matches list, protocol and port (64 bits in all)."""
         best, found = -1, None
+        if protocol not in layout.PROTOCOLS.values():
+            protocol, port = layout.PORT_RULES_OTHER, 0
         wanted = int.from_bytes(layout.PORT_RULE_KEY.pack(0, ports, protocol, port_bytes(port))[4:])
         for key, value in self.tables["port_rules"].items():
             bits = layout.PORT_RULE_KEY.unpack(key)[0]

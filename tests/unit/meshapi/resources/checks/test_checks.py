@@ -217,6 +217,8 @@ AT = "spec.ingress[0]"
         (policy({"podSelector": {}, "namespaceSelector": {}}, {"port": 1, "endPort": 2}), []),
         (policy({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}), []),
         (policy({"ipBlock": {"cidr": "x"}}), [f"{AT}.from[0].ipBlock.cidr"]),
+        (policy({"ipBlock": {"cidr": "::ffff:10.0.0.0/104"}}), [f"{AT}.from[0].ipBlock.cidr"]),
+        (policy({"ipBlock": {"cidr": "fe80::1%eth0"}}), [f"{AT}.from[0].ipBlock.cidr"]),
         (
             policy({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8", "::/0"]}}),
             [f"{AT}.from[0].ipBlock.except[0]", f"{AT}.from[0].ipBlock.except[1]"],
