@@ -27,7 +27,7 @@ from tests.mesh.asking import (
     flows,
     virtual_addresses,
 )
-from tests.mesh.interfaces_world import foreign
+from tests.mesh.interfaces_world import outside
 from tests.mesh.test_agent_survival import CLOSED
 from tests.mesh.test_datapath import LAB
 from tests.mesh.test_established import held
@@ -103,7 +103,7 @@ def test_what_skips_the_hooks_is_held_to_policy_too(lab: api.Lab) -> None:
     own4, own6 = lab.workload("node2/shop/vault").addresses
     places = json.dumps([("tcp", own4, 7000), ("tcp", own6, 7000), ("udp", own4, 7001)])
     for target, expected in ((NEAR, ["vault"] * 3), (OUTSIDER, ["TimeoutError"] * 3)):
-        done = foreign(lab, target, [sys.executable, "-c", TRY, places])
+        done = outside(lab.workload(target).netns, [sys.executable, "-c", TRY, places])
         assert json.loads(done.stdout) == expected, done
     found = flows(lab, source="dev/outsider", destination="shop/vault", verdict="DENY")
     assert ("veth", "INGRESS_DENIED", "shop/vault") in {(f.hook, f.reason, f.policy) for f in found}

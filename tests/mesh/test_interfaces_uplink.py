@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from pyroute2 import IPRoute
@@ -14,6 +14,7 @@ from pyroute2 import IPRoute
 from lab import api, netns
 from lab.plan import FABRIC4, FABRIC6
 from tests.mesh.asking import apply, delete, dial, eventually, flows, send
+from tests.mesh.holding import held, last_word
 from tests.mesh.interfaces_world import LAB, TCP, UDP, addresses, frames, hearing, outside
 from tests.mesh.programs import DIAL, SEND, SERVER
 from tests.mesh.test_interfaces_inbound import from_node
@@ -127,6 +128,21 @@ def test_blocked_addresses_are_cut_off_in_both_directions(lab: api.Lab) -> None:
     delete(lab, "blocklist", "", "outside")
     eventually(lambda: dial(lab, "node1", WORLD[0], TCP)["answers"] == {"world": 1})
     reachable()
+
+
+def test_open_connections_to_a_blocked_address_are_cut(lab: api.Lab) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(held(lab, CLIENT, address, TCP)) for address in WORLD]
+        apply(lab, BLOCKED)
+        ends = {last_word(connection) for connection in connections}
+    assert ends <= {"ECONNABORTED", "ECONNRESET"}
+    eventually(
+        lambda: (
+            {f.policy for f in flows(lab, source="shop/client") if f.state == "cut"} == {"outside"}
+        )
+    )
+    delete(lab, "blocklist", "", "outside")
+    eventually(lambda: dial(lab, CLIENT, WORLD[0], TCP)["answers"] == {"world": 1})
 
 
 def test_a_pod_whose_address_is_blocked_neither_sends_nor_hears(lab: api.Lab) -> None:
