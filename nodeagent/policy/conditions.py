@@ -6,14 +6,15 @@ can be told; with them the compiler knows whom an atom may single out without as
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from meshapi.resources import LabelSelector
 from meshapi.resources.authorization import value_matches
 from meshapi.selectors import matches
-from nodeagent.policy.members import Labels, Member, Trait
+from nodeagent.policy.members import Labels, Member, Trait, traits
 
 
 @dataclass(frozen=True)
@@ -214,12 +215,27 @@ Atom = (
 
 @dataclass(frozen=True)
 class AnyOf:
-    """True if a part is; empty: false."""
+    """True if a part is; empty: false. Of many parts only those are asked that may be true."""
 
     parts: tuple[Condition, ...]
 
     def matches(self, member: Member) -> bool:
-        return any(part.matches(member) for part in self.parts)
+        if len(self.parts) <= _FEW:
+            return any(part.matches(member) for part in self.parts)
+        return any(
+            part.matches(member)
+            for trait in (*traits(member), None)
+            for part in self._by_trait.get(trait, ())
+        )
+
+    @cached_property
+    def _by_trait(self) -> dict[Trait | None, list[Condition]]:
+        """Parts by one of the traits that they need; None: those that need none."""
+        found: dict[Trait | None, list[Condition]] = defaultdict(list)
+        for part in self.parts:
+            needs = () if isinstance(part, AnyOf | AllOf | NoneOf) else part.needs
+            found[needs[0] if needs else None].append(part)
+        return found
 
 
 @dataclass(frozen=True)
@@ -248,6 +264,7 @@ EVERYBODY = AllOf()
 NOBODY = AnyOf(())
 
 _ALIAS = "cluster.local"
+_FEW = 8  # parts, which are asked one after the other
 
 
 def atoms(condition: Condition) -> Iterator[Atom]:

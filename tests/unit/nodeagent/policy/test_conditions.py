@@ -173,3 +173,16 @@ def test_atoms_are_found_at_any_depth() -> None:
     some = (InBlock("a"), InBlock("b"), InBlock("c"))
     condition = AllOf((some[0], NoneOf((AnyOf((some[1],)), some[2]))))
     assert set(atoms(condition)) == set(some)
+
+
+def test_of_many_parts_those_are_found_that_are_true() -> None:
+    many = [Workloads(pods=chosen(app=f"a{n}")) for n in range(20)]
+    wide = AnyOf((*many, Workloads(pods=chosen(app="web")), AllOf((InBlock("10.0.0.0/8"),))))
+    assert wide.matches(WEB)
+    assert wide.matches(workload("dev", app="a19"))
+    assert wide.matches(Member(blocks=frozenset({"10.0.0.0/8"})))
+    for other in (WORLD, ANYBODY, workload("shop", "web"), workload("shop", app="a20")):
+        assert not wide.matches(other)
+    nearly_all = AnyOf((*many, InNamespace("*")))
+    assert nearly_all.matches(workload("dev"))
+    assert not nearly_all.matches(WORLD)
