@@ -38,12 +38,14 @@ static __always_inline void proxy_address(const struct settings *cfg, const stru
  * Service → backend or proxy, then policy. Fills the flow; `to` becomes the actual destination. A
  * backend that the flow names already is kept.
  */
-static __always_inline int outbound_decide(const struct settings *cfg, const struct workload *from,
-					   struct endpoint *to, struct flow *flow)
+static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const struct settings *cfg,
+					   const struct workload *from, struct endpoint *to,
+					   struct flow *flow)
 {
 	bool v4 = address_is4(&to->address);
 	struct service *service = service_at(to);
 	struct decision decision = {};
+	u8 refusal;
 
 	flow->source_class = v4 ? from->class4 : from->class6;
 	if (service && service->action == SERVICE_REDIRECT) {
@@ -55,7 +57,7 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 		proxy_address(cfg, from, to);
 	} else if (service) {
 		struct backend *backend = flow->backend ? backend_at(flow->backend) :
-							  service_pick(service, &flow->backend);
+							  service_pick(ctx, service, v4, flow);
 
 		flow->service = service->id;
 		if (!backend) {
@@ -91,6 +93,13 @@ static __always_inline int outbound_decide(const struct settings *cfg, const str
 	flow->reason = decision.reason;
 	if (!verdict_lets_through(decision.verdict))
 		return -EPERM;
+	if (service && service->limit) {
+		refusal = limit_outbound(cfg, service->limit, flow);
+		if (refusal) {
+			flow->reason = refusal;
+			return -ECONNREFUSED;
+		}
+	}
 	flow->verdict = flow->path == PATH_PROXY ? VERDICT_REDIRECT : decision.verdict;
 	flow->translated = service ? 1 : 0;
 	return flow->translated;
@@ -122,6 +131,8 @@ static __always_inline bool stays_inside(const struct workload *from, const stru
 
 static __always_inline int connect_track(u64 cookie, struct flow *flow)
 {
+	int error;
+
 	if (flow->protocol == IPPROTO_UDP) {
 		struct datagram_key key = {
 			.cookie = cookie,
@@ -131,7 +142,12 @@ static __always_inline int connect_track(u64 cookie, struct flow *flow)
 
 		exchange_begin(&key, flow);
 	}
-	if (!socket_flow_put(cookie, flow))
+	error = socket_flow_new(cookie, flow);
+	if (error == -EEXIST) {
+		socket_forget(cookie);
+		error = socket_flow_new(cookie, flow);
+	}
+	if (!error)
 		return 0;
 	loss(LOSS_FLOW);
 	/* Untracked is uncounted, which losses say; but a redirect cannot do without. */
@@ -191,22 +207,23 @@ static __always_inline int connect_stage(struct bpf_sock_addr *ctx, struct endpo
 		flow.reason = REASON_PROXY_DIRECT;
 		result = -EPERM;
 	} else if (stays_inside(from, to)) {
-		socket_flow_drop(cookie);	/* the socket may have been connected before */
+		socket_forget(cookie);	/* the socket may have been connected before */
 		return 0;
 	} else {
-		result = outbound_decide(cfg, from, to, &flow);
+		result = outbound_decide(ctx, cfg, from, to, &flow);
 	}
 	if (result >= 0) {
 		int untracked = connect_track(cookie, &flow);
 
 		if (untracked) {
+			limit_give_back(&flow);
 			flow.reason = REASON_STATE_FULL;
 			flow.verdict = VERDICT_DENY;
 			result = untracked;
 		}
 	}
 	if (result < 0) {
-		socket_flow_drop(cookie);
+		socket_forget(cookie);
 		/* Resolvers connect UDP sockets to whatever they found, to order it; they send nothing. */
 		if (flow.protocol != IPPROTO_UDP || flow.reason != REASON_SERVICE_PORT_UNKNOWN)
 			flow_denied(&flow, cookie);

@@ -64,7 +64,7 @@ static __always_inline int sendmsg_stage(struct bpf_sock_addr *ctx, struct endpo
 	}
 	flow_begin(cfg, from, cgroup, to, HOOK_SENDMSG, &flow);
 	flow.backend = backend ? resumed : 0;
-	result = outbound_decide(cfg, from, to, &flow);
+	result = outbound_decide(ctx, cfg, from, to, &flow);
 	if (result < 0) {
 		flow_denied(&flow, key.cookie);
 		return result;

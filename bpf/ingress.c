@@ -10,10 +10,15 @@
 #define TCP_FLAG_ACK	0x10
 
 struct packet {
-	struct address remote;
-	struct address local;
-	__be16 remote_port;
-	__be16 local_port;
+	union {
+		struct accepting_key tuple;
+		struct {
+			struct address remote;
+			struct address local;
+			__be16 remote_port;
+			__be16 local_port;
+		};
+	};
 	__be32 sequence;
 	u32 payload;			/* UDP: bytes after the header */
 	u32 payload_at;			/* and where they begin */
@@ -167,25 +172,26 @@ static __always_inline int inbound_refuse(const struct flow *flow, const struct 
 }
 
 static __always_inline int syn_stage(const struct settings *cfg, const struct workload *to,
-				     u64 cgroup, const struct packet *packet, u64 cookie)
+				     u64 cgroup, struct packet *packet, u64 cookie)
 {
 	struct decision decision = {};
+	struct limit *limit = NULL;
 	struct peer from = {};
 
 	inbound_decide(to, packet, &from, &decision);
 	decision_blocked(cfg, &packet->remote, &decision);
+	if (verdict_lets_through(decision.verdict)) {
+		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_TCP);
+		if (limit)
+			limit_decide(limit, limit_syn(cfg, limit, from.identity, &packet->tuple,
+						      packet->sequence), &decision);
+	}
 	if (!verdict_lets_through(decision.verdict)) {
 		struct flow flow = {};
 
 		inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
 		return inbound_refuse(&flow, packet, cookie);
 	}
-	struct accepting_key key = {
-		.remote = packet->remote,
-		.local = packet->local,
-		.remote_port = packet->remote_port,
-		.local_port = packet->local_port,
-	};
 	struct accepting value = {
 		.cgroup = cgroup,
 		.source = from.identity,
@@ -196,9 +202,10 @@ static __always_inline int syn_stage(const struct settings *cfg, const struct wo
 		.verdict = decision.verdict,
 		.reason = decision.reason,
 		.path = from.flags & END_PROXY ? PATH_PROXY : PATH_DIRECT,
+		.limited = limit ? 1 : 0,
 	};
 
-	accepting_put(&key, &value);
+	accepting_put(&packet->tuple, &value);
 	return 0;
 }
 
@@ -210,9 +217,10 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 		.remote = packet->remote,
 		.port = packet->remote_port,
 	};
-	struct flow *known = datagram_flow(&key), flow = {};
+	struct flow *known = datagram_flow(&key);
 	struct decision decision = {};
 	struct counters *counters;
+	struct limit *limit;
 	struct peer from = {};
 
 	if (known) {
@@ -223,6 +231,14 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 	}
 	inbound_decide(to, packet, &from, &decision);
 	decision_blocked(cfg, &packet->remote, &decision);
+	if (verdict_lets_through(decision.verdict)) {
+		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_UDP);
+		if (limit)
+			limit_decide(limit, limit_datagram(cfg, limit, from.identity, &key.remote),
+				     &decision);
+	}
+	struct flow flow = {};
+
 	inbound_flow(cfg, to, cgroup, packet, &from, &decision, &flow);
 	if (!verdict_lets_through(decision.verdict))
 		return inbound_refuse(&flow, packet, cookie);

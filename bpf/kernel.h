@@ -31,8 +31,11 @@
 #define EPERM			1
 #define ENOENT			2
 #define ENOMEM			12
+#define EEXIST			17
 #define EPROTO			71
 #define ECONNREFUSED		111
+
+#define NS_PER_SECOND		1000000000ULL
 
 #ifndef barrier
 #define barrier()		asm volatile("" ::: "memory")

@@ -108,6 +108,17 @@ struct seen {
 };
 
 BPF_PERCPU_ARRAY(seens, struct seen, SEEN_SLOTS);
+BPF_TABLE_PINNED("lru_hash", struct affinity_key, struct affinity, affinities, SIZE_affinities,
+		 PIN_affinities);
+BPF_TABLE_PINNED("lru_hash", u32, struct outlier, outliers, SIZE_outliers, PIN_outliers);
+BPF_TABLE_PINNED("lru_hash", struct ejection_key, u32, ejections, SIZE_ejections, PIN_ejections);
+BPF_TABLE_PINNED("array", u32, u64, alerts, SIZE_alerts, PIN_alerts);
+BPF_TABLE_PINNED("hash", u32, struct limit, limits, SIZE_limits, PIN_limits, BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct guard_key, struct limit, guards, SIZE_guards, PIN_guards,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("array", u32, struct allowances, allowances, SIZE_allowances, PIN_allowances);
+BPF_TABLE_PINNED("lru_hash", struct accepting_key, struct reservation, reserved, SIZE_reserved,
+		 PIN_reserved);
 
 static __always_inline struct settings *settings_get(void)
 {
@@ -202,6 +213,12 @@ static __always_inline struct flow *socket_flow(u64 cookie)
 static __always_inline int socket_flow_put(u64 cookie, struct flow *flow)
 {
 	return sockets.update(&cookie, flow);
+}
+
+/* The same, but -EEXIST when the socket has a flow already. */
+static __always_inline int socket_flow_new(u64 cookie, struct flow *flow)
+{
+	return sockets.insert(&cookie, flow);
 }
 
 static __always_inline void socket_flow_drop(u64 cookie)
@@ -369,4 +386,81 @@ static __always_inline u64 *receiver_of(struct bpf_sock *sk)
 static __always_inline u64 *receiver_make(struct bpf_sock *sk)
 {
 	return receivers.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+static __always_inline struct affinity *affinity_at(struct affinity_key *key)
+{
+	return affinities.lookup(key);
+}
+
+static __always_inline int affinity_new(struct affinity_key *key, struct affinity *affinity)
+{
+	return affinities.insert(key, affinity);
+}
+
+static __always_inline int affinity_put(struct affinity_key *key, struct affinity *affinity)
+{
+	return affinities.update(key, affinity);
+}
+
+static __always_inline struct outlier *outlier_at(u32 backend)
+{
+	return outliers.lookup(&backend);
+}
+
+/* The backend's entry, made if need be. */
+static __always_inline struct outlier *outlier_make(u32 backend, struct outlier *fresh)
+{
+	outliers.insert(&backend, fresh);
+	return outliers.lookup(&backend);
+}
+
+static __always_inline u32 *ejections_at(struct ejection_key *key)
+{
+	return ejections.lookup(key);
+}
+
+static __always_inline u32 *ejections_make(struct ejection_key *key)
+{
+	u32 none = 0;
+
+	ejections.insert(key, &none);
+	return ejections.lookup(key);
+}
+
+static __always_inline u64 *alert_of(u32 service)
+{
+	u32 index = service % SIZE_alerts;
+
+	return alerts.lookup(&index);
+}
+
+static __always_inline struct limit *limit_of(u32 id)
+{
+	return limits.lookup(&id);
+}
+
+static __always_inline struct limit *guard_at(struct guard_key *key)
+{
+	return guards.lookup(key);
+}
+
+static __always_inline struct allowances *allowances_at(u32 index)
+{
+	return allowances.lookup(&index);
+}
+
+static __always_inline struct reservation *reservation_at(struct accepting_key *key)
+{
+	return reserved.lookup(key);
+}
+
+static __always_inline int reservation_put(struct accepting_key *key, struct reservation *value)
+{
+	return reserved.update(key, value);
+}
+
+static __always_inline void reservation_drop(struct accepting_key *key)
+{
+	reserved.delete(key);
 }

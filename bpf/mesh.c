@@ -13,10 +13,14 @@
 
 #include "address.h"	/* IPv4 and IPv6 as one */
 #include "capture.h"	/* whose socket, and who is at the other end */
-#include "service.h"	/* service -> backend */
+#include "service.h"	/* service -> slot table -> backend */
+#include "affinity.h"	/* the backend that a client has already */
+#include "ejection.h"	/* backends that do not take connections */
+#include "balance.h"	/* the backend of a new connection */
 #include "policy.h"	/* verdict */
 #include "blocklist.h"	/* addresses that nobody talks to */
 #include "names.h"	/* verdict, for addresses with names */
+#include "limits.h"	/* how fast and how many */
 #include "flow.h"	/* aggregate and events */
 #include "exchange.h"	/* UDP: a socket and one peer */
 

@@ -113,6 +113,8 @@ static __always_inline void tcp_connected(struct bpf_sock_ops *ops)
 	if (!flow)
 		return;
 	flow->established = bpf_ktime_get_ns();
+	if (flow->backend)
+		ejection_succeeded(flow, flow->established);
 	flow_opened(flow);
 }
 
@@ -148,7 +150,10 @@ static __always_inline void tcp_accepted(struct bpf_sock_ops *ops)
 	flow.reason = known->reason;
 	flow.path = known->path;
 	flow.hook = HOOK_INGRESS;
+	if (known->limited)
+		limit_established(&key, &flow);
 	if (socket_flow_put(bpf_get_socket_cookie(ops), &flow)) {
+		limit_give_back(&flow);
 		loss(LOSS_FLOW);
 		return;
 	}
@@ -194,53 +199,61 @@ static __always_inline void tcp_fin_acknowledged(struct bpf_sock_ops *ops)
 		flow->received = tcp->bytes_received;
 }
 
-static __always_inline void tcp_closed(struct bpf_sock_ops *ops)
+/* What became of a connection: counted, and told. */
+static __always_inline void tcp_tell(struct bpf_sock_ops *ops, struct flow *flow, u64 cookie)
 {
-	u64 cookie = bpf_get_socket_cookie(ops), now = bpf_ktime_get_ns();
-	struct flow *found = socket_flow(cookie);
+	u64 now = bpf_ktime_get_ns();
 	struct bpf_tcp_sock *tcp;
 	struct counters *counters;
 	struct event *event;
 	struct bpf_sock *sk;
-	struct flow flow;
-	u8 state;
 
-	if (!found)
-		return;
-	flow = *found;
-	socket_flow_drop(cookie);
-	if (flow.path == PATH_PROXY && flow.direction == DIRECTION_OUTBOUND) {
-		struct inflight_key key = {};
-
-		inflight_key_local(ops, &key);
-		inflight_drop(&key);
-	}
-	state = flow.established ? STATE_CLOSED : STATE_FAILED;
 	sk = ops->sk;
 	if (!sk)
 		return;
 	tcp = bpf_tcp_sock(sk);
 	if (!tcp)
 		return;
-	tcp_bytes(tcp, ops->args[0], &flow);
-	counters = flow_counters(&flow);
+	tcp_bytes(tcp, ops->args[0], flow);
+	counters = flow_counters(flow);
 	if (counters) {
-		__sync_fetch_and_add(&counters->sent, flow.sent);
-		__sync_fetch_and_add(&counters->received, flow.received);
+		__sync_fetch_and_add(&counters->sent, flow->sent);
+		__sync_fetch_and_add(&counters->received, flow->received);
 		__sync_fetch_and_add(&counters->retransmits, tcp->total_retrans);
-		__sync_fetch_and_add(flow.established ? &counters->closed : &counters->failed, 1);
+		__sync_fetch_and_add(flow->established ? &counters->closed : &counters->failed, 1);
 	}
 	event = event_reserve();
 	if (!event)
 		return;
-	flow_event(&flow, event, now, cookie, state);
-	if (flow.established && flow.direction == DIRECTION_OUTBOUND)
-		event->connect = flow.established - flow.started;
+	flow_event(flow, event, now, cookie,
+		   flow->established ? STATE_CLOSED : STATE_FAILED);
+	if (flow->established && flow->direction == DIRECTION_OUTBOUND)
+		event->connect = flow->established - flow->started;
 	event->retransmits = tcp->total_retrans;
 	event->round_trip = tcp->srtt_us >> 3;
 	local_address(ops, &event->local);
 	event->local_port = bpf_htons((u16)ops->local_port);
 	event_submit(event);
+}
+
+static __always_inline void tcp_closed(struct bpf_sock_ops *ops)
+{
+	u64 cookie = bpf_get_socket_cookie(ops);
+	struct flow *flow = socket_flow(cookie);
+
+	if (!flow)
+		return;
+	if (flow->path == PATH_PROXY && flow->direction == DIRECTION_OUTBOUND) {
+		struct inflight_key key = {};
+
+		inflight_key_local(ops, &key);
+		inflight_drop(&key);
+	}
+	if (flow->backend && !flow->established)
+		ejection_failed(flow);
+	limit_give_back(flow);
+	tcp_tell(ops, flow, cookie);
+	socket_flow_drop(cookie);
 }
 
 int mesh_sockops(struct bpf_sock_ops *ops)
@@ -275,6 +288,7 @@ int mesh_sockops(struct bpf_sock_ops *ops)
  */
 int mesh_release(struct bpf_sock *sk)
 {
+	u32 state = sk->state;	/* before the flow, which sockops drops on the way to CLOSE */
 	u64 cookie = bpf_get_socket_cookie(sk);
 	struct flow *found = socket_flow(cookie);
 	struct flow flow;
@@ -295,11 +309,15 @@ int mesh_release(struct bpf_sock *sk)
 			flow_released(&flow, cookie, STATE_CLOSED);
 		}
 		socket_flow_drop(cookie);
-	} else if (found->reason == REASON_OPEN_BEFORE || sk->state == BPF_TCP_CLOSE) {
+	} else if (found->reason == REASON_OPEN_BEFORE || state == BPF_TCP_CLOSE) {
 		flow = *found;
 		socket_flow_drop(cookie);
+		limit_give_back(&flow);
 		flow_released(&flow, cookie,
 			      flow.reason == REASON_OPEN_BEFORE ? STATE_CLOSED : STATE_FAILED);
+	} else if (state == BPF_TCP_SYN_SENT && found->backend &&
+		   bpf_ktime_get_ns() - found->started < EJECTION_PATIENCE) {
+		found->backend = 0;	/* nobody can be blamed for that yet: see ejection.h */
 	}
 	return 1;
 }

@@ -31,7 +31,7 @@ struct settings {
 	__u32 node_class4;		/* policy class of this node's own processes */
 	__u32 node_class6;
 	__u8 levels[4];			/* cgroup levels at which workloads live, 0 ends the list */
-	__u32 pad;
+	__u32 seed;			/* random, the same as long as the maps live */
 };
 
 #define SETTINGS_L7		1	/* some service is redirected to the node proxy */
@@ -65,6 +65,8 @@ struct peer {
 #define END_LOCAL		128	/* a workload on this node */
 #define END_QUARANTINED		256	/* cut off, from its own node too */
 #define END_BLOCKED		65536	/* its address is on a block list; local workloads only */
+#define END_LIMITED		4096	/* some port of it bounds its callers: see guards */
+#define END_RESTS		32768	/* a backend that keeps what it has and gets nothing new */
 
 /* blocks[prefix]: policy class of addresses outside the mesh. */
 struct block_key {
@@ -82,6 +84,12 @@ struct service {
 	__u32 epoch;			/* LB: which slot table */
 	__u32 flags;			/* END_*, REDIRECT only */
 	__u32 action;			/* SERVICE_* */
+	__u32 limit;			/* which of `limits` bounds its callers; 0 = none */
+	__u32 affinity;			/* LB: seconds that a client stays with its backend; 0 = none */
+	__u16 eject_after;		/* LB: failures in a row that eject a backend; 0 = none do */
+	__u16 eject_seconds;		/* LB: how long, the first time */
+	__u16 eject_most;		/* LB: how many may be out at a time */
+	__u16 pad;
 };
 
 #define SERVICE_LB		0
@@ -181,7 +189,7 @@ struct flow {
 	__u8 hook;
 	__u8 translated;		/* dialled and actual differ */
 	__u8 cut;			/* REASON_*: policy has ended it, and `rule` says which */
-	__u8 pad[4];
+	__u32 limit;			/* not 0: it holds a place under this limit */
 };
 
 struct datagram_key {
@@ -215,7 +223,7 @@ struct accepting {
 	__u8 verdict;
 	__u8 reason;
 	__u8 path;
-	__u8 pad;
+	__u8 limited;			/* see reserved */
 };
 
 /* inflight[source]: a redirected connection between the application's SYN and the proxy's accept. */
@@ -387,6 +395,89 @@ struct name {
 	__u32 at;			/* in the packet */
 	__u8 bytes[256];
 	__u8 starts[256];		/* of labels */
+};
+
+/*
+ * affinities[client, service]: where a client's newest connection went. A client is a network
+ * namespace, which stands for its addresses; a service has other backends for each family.
+ */
+struct affinity_key {
+	__u64 client;			/* cookie of the network namespace */
+	__u32 service;
+	__u32 family;
+};
+
+struct affinity {
+	__u64 used;			/* ns */
+	__u32 backend;
+	__u32 pad;
+};
+
+/* outliers[backend]: one that did not take connections. */
+struct outlier {
+	__u64 until;			/* ns: it is out so long; 0 = it is in */
+	__u64 failed;			/* ns: its newest failure */
+	__u32 service;
+	__u32 who;			/* the one identity that it fails, 0 = several: it is out for these */
+	__u32 failures;			/* in a row */
+	__u32 times;			/* ejections, one soon after the other */
+};
+
+/* ejections[service, family, end]: how many backends are out until then. */
+struct ejection_key {
+	__u32 service;
+	__u32 family;
+	__u32 ends;			/* in units of the service's eject_seconds */
+};
+
+/* limits[id]: what one caller of a service may do; guards[end]: the same at a backend's port. */
+struct limit {
+	__u64 interval;			/* ns between connections in the long run; 0 = any */
+	__u64 tolerance;		/* ns that a burst may be ahead of that */
+	__u32 most;			/* open connections; 0 = any number */
+	__u32 id;
+	__u32 rule;			/* the agent's number for the policy that says so */
+	__u32 pad;
+};
+
+struct guard_key {
+	__u64 cgroup;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad[5];
+};
+
+/*
+ * allowances[hash of the caller]: what callers have used up of their limits, ALLOWANCE_WAYS of them
+ * under one lock. A caller without an open connection may lose its place to another one.
+ */
+struct caller {
+	__u32 limit;
+	__u32 who;			/* identity and direction */
+	struct address address;		/* of an identity that many share, otherwise 0 */
+};
+
+struct allowance {
+	__u64 paid;			/* ns: when its connections so far were due in the long run */
+	struct caller caller;
+	__u32 open;
+	__u32 window;			/* of time, see limits.h */
+	__u32 handshakes[2];		/* begun in this window, and in the one before */
+};
+
+#define ALLOWANCE_WAYS		8
+
+struct allowances {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	struct allowance ways[ALLOWANCE_WAYS];
+};
+
+/* reserved[tuple]: a handshake that holds a place until the connection is established. */
+struct reservation {
+	__be32 sequence;		/* of the SYN */
+	__u32 limit;
+	__u32 window;
 };
 
 /* losses[i]: what could not be recorded or tracked, so that every answer can say so. */

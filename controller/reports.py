@@ -77,6 +77,7 @@ def node_status(received: Mapping[str, Received], now: float) -> MeshNodeStatus:
         features=agent.report.features if agent else {},
         agent=_component(agent, now),
         l7proxy=_component(l7proxy, now),
+        ejections=agent.report.ejections if agent else (),
         conditions=(ready,),
     )
 

@@ -131,14 +131,15 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
         listing = await client.listing(by_word("namespaces"))
         return Context(int(listing.version), now)
     if kind.type is Service:
-        workloads, routes = await asyncio.gather(
-            client.list_all(by_word("workloads")), client.list_all(by_word("httproutes"))
+        workloads, routes, nodes = await asyncio.gather(
+            *(client.list_all(by_word(word)) for word in ("workloads", "httproutes", "meshnodes"))
         )
         return Context(
             0,
             now,
             [w for w in workloads if isinstance(w, Workload)],
             [r for r in routes if isinstance(r, HTTPRoute)],
+            nodes=[n for n in nodes if isinstance(n, MeshNode)],
         )
     if kind.type is Workload:
         quarantines = await client.list_all(by_word("quarantines"))

@@ -150,8 +150,14 @@ class _Instances:
     def endpoints(self, service: Service, port: ServicePort) -> Iterator[Endpoint]:
         """Where ``port`` of ``service`` is served, in the order of the workloads' names.
 
-        A service without a selector selects nothing, as in Kubernetes.
+        Unhealthy ones are left out while a healthy one is there, as in the kernel (docs/
+        load-balancing.md). A service without a selector selects nothing, as in Kubernetes.
         """
+        found = list(self._reached(service, port))
+        return iter([e for e, healthy in found if healthy] or [e for e, _ in found])
+
+    def _reached(self, service: Service, port: ServicePort) -> Iterator[tuple[Endpoint, bool]]:
+        """Every endpoint, and whether it is healthy."""
         namespace = service.metadata.namespace
         groups = [
             self._by_label.get((namespace, k, v), {}) for k, v in service.spec.selector.items()
@@ -164,9 +170,9 @@ class _Instances:
                 workload = groups[0][name]
                 number = _target_port(workload, port)
                 reached_at = self._addresses(workload)
-                healthy = number not in workload.status.unhealthy_ports
-                if number and healthy and reached_at:
-                    yield Endpoint(reached_at, number, workload.spec.weight)
+                if number and reached_at:
+                    healthy = number not in workload.status.unhealthy_ports
+                    yield Endpoint(reached_at, number, workload.spec.weight), healthy
 
     def _addresses(self, workload: Workload) -> tuple[str, ...]:
         if workload.spec.network == "pod":

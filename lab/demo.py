@@ -66,6 +66,7 @@ class Demo:
             self.policy,
             self.datagrams,
             self.host_network,
+            self.quarantine,
             self.flows,
             self.metrics,
         ):
@@ -165,6 +166,22 @@ class Demo:
         self.tell.expect("not permitted" in denied, "another process of node2 does not")
         out = self._exec("node1/shop/frontend", "curl", "-sS", "http://backup/")
         self.tell.expect("own network" in out, "and it is reached as a service")
+
+    def quarantine(self) -> None:
+        self.tell.step(
+            "A workload cut off by one command",
+            "Its open connections end too. Its processes go on, so that it can be examined.",
+        )
+        words = ("hopctl", "quarantine", "shop/frontend")
+        self.tell.run(*words, "--reason", "odd traffic", "--wait")
+        ping = ("redis-cli", "-h", self.lab.workload("node1/shop/cache").address4, "PING")
+        denied = self._exec("node1/shop/frontend", *ping, fails=True)
+        self.tell.expect("not permitted" in denied, "shop/frontend reaches nothing any more")
+        why = self.tell.run("hopctl", "flows", "--from", "shop/frontend", "--verdict", "DENY")
+        self.tell.expect("QUARANTINED" in why, "and the record says why")
+        self.tell.run(*words, "--lift", "--wait")
+        allowed = self._exec("node1/shop/frontend", *ping)
+        self.tell.expect(allowed.strip() == "PONG", "lifted: it reaches the cache again")
 
     def flows(self) -> None:
         self.tell.step("Who talked to whom", "From both nodes, through the controller.")

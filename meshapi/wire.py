@@ -16,7 +16,7 @@ import msgspec
 
 from meshapi.flow import Flow, FlowCoverage, FlowQuery
 from meshapi.resources.core import Port
-from meshapi.resources.mesh import GROUP, MeshNodeSpec, NodeProblem, PolicyCut
+from meshapi.resources.mesh import GROUP, Ejection, MeshNodeSpec, NodeProblem, PolicyCut
 
 BASE = f"/apis/{GROUP}/v1alpha1"
 CA_PATH = f"{BASE}/ca"
@@ -86,6 +86,7 @@ class NodeReport(Wire, frozen=True):
     problems: tuple[NodeProblem, ...] = ()
     workloads: tuple[WorkloadReport, ...] = ()
     cut: tuple[PolicyCut, ...] = ()
+    ejections: tuple[Ejection, ...] = ()
 
 
 class JoinRequest(Wire, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ class Admin:
         pending: Callable[[], list[str]],
         *,
         names: Callable[[], dict[str, Any]],
+        backends: Callable[[], Iterable[dict[str, object]]],
     ) -> None:
         self._reconciler = reconciler
         self._collector = collector
@@ -42,6 +43,7 @@ class Admin:
         self._open_map = open_map
         self._pending = pending
         self._names = names
+        self._listed_backends = backends
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_refusals])
@@ -51,6 +53,7 @@ class Admin:
         app.router.add_get("/config_dump", self._config_dump)
         app.router.add_get("/maps", self._maps)
         app.router.add_get("/maps/{name}", self._map)
+        app.router.add_get("/backends", self._backends)
         app.router.add_get("/flows", self._flows)
         app.router.add_get("/dns", self._dns)
         app.router.add_get("/metrics", self._render_metrics)
@@ -119,6 +122,10 @@ class Admin:
             for key, v in self._open_map(name).items()
         ]
         return _json(sorted(entries, key=lambda e: str(e["key"])))
+
+    async def _backends(self, _: web.Request) -> web.Response:
+        """Every backend of every service: what it gets, and whether it is ejected."""
+        return _json(list(self._listed_backends()))
 
     async def _flows(self, request: web.Request) -> web.Response:
         """Flows of this node, one JSON object per line; parameters as in the controller's API."""

@@ -29,6 +29,8 @@ from nodeagent.dns.upstreams import Upstreams
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
 from nodeagent.guard import Guard
+from nodeagent.health.metrics import HealthMetrics
+from nodeagent.health.prober import Prober
 from nodeagent.interfaces import InterfaceFinder
 from nodeagent.join import Membership
 from nodeagent.layout import map_specs
@@ -37,6 +39,7 @@ from nodeagent.report import Reporter, report
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.history import History
 from nodeagent.telemetry.metrics import AgentMetrics, Gauges
+from nodeagent.telemetry.outliers import OutlierWatch
 
 if TYPE_CHECKING:
     from nodeagent.dns.server import DnsServer
@@ -84,6 +87,7 @@ class Agent:
         self._upstreams = Upstreams(config.dns_upstreams, config.dns())
         self._dns: DnsServer | None = None
         self._guard = self._make_guard(root)
+        self._prober = Prober()
         self._reconciler = Reconciler(
             config.node_name,
             Writer(self._datapath),
@@ -92,11 +96,17 @@ class Agent:
             FeedStore(Path(config.state_dir) / "feed.jsonl"),
             self._collector,
             self._gauges,
+            prober=self._prober,
             on_change=self._in_force,
             on_write=self._cutter.look,
             resolvers=self._upstreams.believed,
             host_netns=machine.netns_cookie(),
             guard=self._guard,
+        )
+        self._outliers = OutlierWatch(
+            self._datapath.open_map("outliers"),
+            lambda: self._reconciler.compiler,
+            self._changed.set,
         )
         if self._reconciler.restore():
             revision = self._reconciler.in_force.revision
@@ -120,6 +130,8 @@ class Agent:
                     "reconcile": self._reconciler.run(),
                     "collect": self._collector.run(),
                     "cut": self._cutter.run(),
+                    "health": self._prober.run(),
+                    "outliers": self._outliers.run(),
                 },
             )
 
@@ -161,6 +173,8 @@ class Agent:
         )
         names = self._answer_names()
         metrics.include(names.counters)
+        metrics.include(HealthMetrics(self._prober))
+        metrics.include(self._outliers)
         admin = Admin(
             self._reconciler,
             self._collector,
@@ -168,6 +182,7 @@ class Agent:
             self._datapath.open_map,
             self._pending,
             names=names.dump,
+            backends=self._outliers.backends,
         )
         proxy = proxysocket.application(membership.sign, self._reconciler.redirect)
         await listen.on_unix(stack, admin.application(), run_dir / nodecontract.ADMIN_SOCKET, 0)
@@ -195,7 +210,12 @@ class Agent:
         reporter = Reporter(
             node,
             connect,
-            lambda: report(self._reconciler.in_force, self._attached.features, self._cutter.cut),
+            lambda: report(
+                self._reconciler.in_force,
+                self._attached.features,
+                self._cutter.cut,
+                self._outliers.ejections,
+            ),
             self._changed,
         )
         channel = Channel(node, connect, self._ask, self._cover)

@@ -38,6 +38,11 @@ DEFAULT_SIZES: dict[str, int] = {
     "blocked": 16384,
     "crossings": 16384,
     "fragments": 1024,
+    "affinities": 16384,
+    "outliers": 4096,
+    "limits": 4096,
+    "guards": 4096,
+    "allowances": 2048,
 }
 
 

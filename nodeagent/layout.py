@@ -32,6 +32,8 @@ class End(IntFlag):
     LOCAL = 128
     QUARANTINED = 256
     BLOCKED = 65536
+    LIMITED = 4096
+    RESTS = 32768
 
 
 SETTINGS_L7 = 1
@@ -45,20 +47,22 @@ PROTOCOLS = {"TCP": 6, "UDP": 17}
 PORT_RULES_OTHER = 0  # stands for every other protocol
 CLASS_ANY = 0xFFFFFFFF
 DECISION_STRICT = 1
+ALERTS = 1024  # one for each so many services on average
 
 # name -> (struct format, names of the packed values); "16s" is an address, ">"-order ports are
 # packed as two bytes ("2s") so that one native format serves the whole structure.
 ADDRESS = struct.Struct("16s")
 ENDPOINT = struct.Struct("=16s2sBx")
-SETTINGS = struct.Struct("=16s16sQ2sHIII4s4x")
-SETTINGS_EPOCH = 5  # where policy_epoch is among the packed values
+SETTINGS = struct.Struct("=16s16sQ2sHIII4sI")
+SETTINGS_EPOCH, SETTINGS_SEED = 5, 9  # where these are among the packed values
 WORKLOAD = struct.Struct("=IIII")
 PEER = struct.Struct("=IIII")
 BLOCK_KEY = struct.Struct("=I16s")
-SERVICE = struct.Struct("=IIIIII")
+SERVICE = struct.Struct("=IIIIIIIIHHH2x")
 BACKEND = struct.Struct("=16s2sHII")
 SLOT_KEY = struct.Struct("=III")
 SLOT = struct.Struct("=III")
+SLOT_WEIGHT = struct.Struct("=II")  # what a slot table is numbered by: backends and weights
 BACKEND_KEY = struct.Struct("=I")
 POLICY_KEY = struct.Struct("=II")
 DECISION = struct.Struct("=IIBBBx")
@@ -68,7 +72,7 @@ LEARNT = struct.Struct("=Q4I")
 # calls[i]: programs that others end in, by their place.
 CALLS = ("mesh_dns", "mesh_dns_name", "mesh_dns_records")
 NAME_SIZE = 2648  # struct name: room for one, used by programs alone
-FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBB4x")
+FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIBBBBBBBBI")
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 SESSION = struct.Struct("=II")
 PAIR = struct.Struct("=IIIIHBBBBBx")
@@ -78,6 +82,16 @@ INTERFACE = struct.Struct("=QIIIiB7x")
 TUPLE = struct.Struct("=16s16s2s2sB3x")
 CROSSING = struct.Struct("=IBB2x")
 FRAGMENT_KEY = struct.Struct("=16s16sIB3x")
+OUTLIER = struct.Struct("=QQIIII")
+LIMIT = struct.Struct("=QQIII4x")
+GUARD_KEY = struct.Struct("=Q2sB5x")
+AFFINITY_KEY = struct.Struct("=QII")
+AFFINITY = struct.Struct("=QI4x")
+EJECTION_KEY = struct.Struct("=III")
+# A set of allowances: its lock, and ALLOWANCE_WAYS callers.
+ALLOWANCE = struct.Struct("=QII16sIIII")
+ALLOWANCE_WAYS = 8
+ALLOWANCES = struct.Struct("=8x" + ALLOWANCE.format.removeprefix("=") * ALLOWANCE_WAYS)
 EVENT = struct.Struct("=QQQQQQQ16s16s16s2s2s2sHIIIIIIBBBBBBBB")
 
 # The ring buffer puts a header of 8 bytes before each record (kernel/bpf/ringbuf.c).
@@ -145,6 +159,47 @@ class DatagramFlow(NamedTuple):
     hook: int
     translated: int
     cut: int
+    limit: int
+
+
+class Service(NamedTuple):
+    """SERVICE, unpacked."""
+
+    id: int
+    class_: int = 0
+    slots: int = 0
+    epoch: int = 0
+    flags: int = 0
+    action: int = SERVICE_LB
+    limit: int = 0
+    affinity: int = 0
+    eject_after: int = 0
+    eject_seconds: int = 0
+    eject_most: int = 0
+
+
+class Outlier(NamedTuple):
+    """OUTLIER, unpacked."""
+
+    until: int
+    failed: int
+    service: int
+    who: int
+    failures: int
+    times: int
+
+
+class Allowance(NamedTuple):
+    """ALLOWANCE, unpacked: what one caller has used up of a limit."""
+
+    paid: int
+    limit: int
+    who: int
+    address: bytes
+    open: int
+    window: int
+    handshakes: int
+    handshakes_before: int
 
 
 class Pair(NamedTuple):
@@ -197,7 +252,7 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     },
     "services": {
         "key": (ENDPOINT, ("address", "port", "protocol")),
-        "value": (SERVICE, ("id", "class", "slots", "epoch", "flags", "action")),
+        "value": (SERVICE, tuple(name.rstrip("_") for name in Service._fields)),
     },
     "slots": {
         "key": (SLOT_KEY, ("service", "epoch", "slot")),
@@ -222,6 +277,18 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
     "blocked": {
         "key": (BLOCK_KEY, ("bits", "address")),
         "value": (struct.Struct("=I"), ("rule",)),
+    },
+    "limits": {
+        "key": (struct.Struct("=I"), ("id",)),
+        "value": (LIMIT, ("interval", "tolerance", "most", "id", "rule")),
+    },
+    "guards": {
+        "key": (GUARD_KEY, ("cgroup", "port", "protocol")),
+        "value": (LIMIT, ("interval", "tolerance", "most", "id", "rule")),
+    },
+    "outliers": {
+        "key": (BACKEND_KEY, ("id",)),
+        "value": (OUTLIER, Outlier._fields),
     },
     "domains": {
         "key": (DOMAIN_KEY, ("hash", "wildcard")),
@@ -322,6 +389,8 @@ class Record(msgspec.Struct, frozen=True):
         return struct.pack(self.format, *(values.get(field, zero) for field, zero in parts))
 
 
+_INDEX = Record("=I", ("index",))
+
 # Maps that hold what only the kernel knows; an upgrade to another layout takes it over.
 LIVE: dict[str, tuple[Record, Record]] = {
     "sockets": (Record("=Q", ("cookie",)), Record(FLOW.format, DatagramFlow._fields)),
@@ -340,6 +409,23 @@ LIVE: dict[str, tuple[Record, Record]] = {
     "crossings": (
         Record(TUPLE.format, ("local", "remote", "local_port", "remote_port", "protocol")),
         Record(CROSSING.format, ("epoch", "direction", "captured")),
+    ),
+    "affinities": (
+        Record(AFFINITY_KEY.format, ("client", "service", "family")),
+        Record(AFFINITY.format, ("used", "backend")),
+    ),
+    "outliers": (Record(BACKEND_KEY.format, ("id",)), Record(OUTLIER.format, Outlier._fields)),
+    "ejections": (
+        Record(EJECTION_KEY.format, ("service", "family", "ends")),
+        Record("=I", ("count",)),
+    ),
+    "alerts": (_INDEX, Record("=Q", ("until",))),
+    "allowances": (
+        _INDEX,
+        Record(
+            ALLOWANCES.format,
+            tuple(f"{f}{way}" for way in range(ALLOWANCE_WAYS) for f in Allowance._fields),
+        ),
     ),
     "pairs": (Record(PAIR.format, Pair._fields), Record(COUNTERS.format, Counters._fields)),
     "events": (Record("=", ()), Record(EVENT.format, Event._fields)),
@@ -408,4 +494,12 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("crossings", "lru_hash", TUPLE.size, CROSSING.size, sizes["crossings"]),
         MapSpec("fragments", "lru_hash", FRAGMENT_KEY.size, 8, sizes["fragments"]),
         MapSpec("receivers", "sk_storage", 4, 8, 0),
+        MapSpec("affinities", "lru_hash", AFFINITY_KEY.size, AFFINITY.size, sizes["affinities"]),
+        MapSpec("outliers", "lru_hash", BACKEND_KEY.size, OUTLIER.size, sizes["outliers"]),
+        MapSpec("ejections", "lru_hash", EJECTION_KEY.size, 4, sizes["outliers"]),
+        MapSpec("alerts", "array", 4, 8, ALERTS),
+        MapSpec("limits", "hash", 4, LIMIT.size, sizes["limits"]),
+        MapSpec("guards", "hash", GUARD_KEY.size, LIMIT.size, sizes["guards"]),
+        MapSpec("allowances", "array", 4, ALLOWANCES.size, sizes["allowances"]),
+        MapSpec("reserved", "lru_hash", 36, 12, sizes["accepting"]),
     )

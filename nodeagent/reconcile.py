@@ -20,6 +20,7 @@ from nodeagent.desired.plan import Delta
 from nodeagent.desired.units import Facts, PortName
 from nodeagent.feedstore import FeedStore
 from nodeagent.guard import Guard
+from nodeagent.health.prober import Prober
 from nodeagent.state import Name, NodeState, advance, difference
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.metrics import Gauges
@@ -54,6 +55,7 @@ class Reconciler:
         collector: Collector,
         gauges: Gauges,
         *,
+        prober: Prober,
         on_change: Callable[[], None],
         on_write: Callable[[], None],
         resolvers: Callable[[], tuple[tuple[str, int], ...]],
@@ -66,6 +68,7 @@ class Reconciler:
         self._store = store
         self._collector = collector
         self._gauges = gauges
+        self._prober = prober
         self._on_change = on_change
         self._on_write = on_write
         self._resolvers = resolvers
@@ -78,6 +81,7 @@ class Reconciler:
             proxy_port=nodecontract.PROXY_OUTBOUND_PORT,
         )
         self._wake = asyncio.Event()
+        prober.on_change = self._wake.set
         self._wished: Snapshot | None = None
         self._wanted = Snapshot(0, {})
         self._objects: Mapping[Key, Resource] = {}  # what the compiler has been told of
@@ -193,7 +197,12 @@ class Reconciler:
         """The facts as they are now, and word when they change."""
         self._watch.follow(state.local)
         cgroups = self._finder.find(state.local)
-        facts = replace(self._facts, cgroups=cgroups, resolvers=self._resolvers())
+        facts = replace(
+            self._facts,
+            cgroups=cgroups,
+            resolvers=self._resolvers(),
+            unhealthy=self._prober.unhealthy,
+        )
         if self._guard is None:
             return facts
         return replace(facts, interfaces=self._guard.find(state.local, cgroups))
@@ -215,6 +224,7 @@ class Reconciler:
             self._objects = {}
         changes = difference(self._objects, self._wanted)
         state = advance(self.state, self._wanted, changes)
+        self._prober.follow(state)
         self._facts = self._look(state)
         deltas = self.compiler.update(state, changes, self._facts)
         self._objects = self._wanted.objects
@@ -260,6 +270,12 @@ class Reconciler:
             if name in self._facts.interfaces.unguarded:
                 message = "no veth of its own on this node: only its sockets are policed"
             reports.append(
-                WorkloadReport(namespace=name[0], name=name[1], ready=found, message=message)
+                WorkloadReport(
+                    namespace=name[0],
+                    name=name[1],
+                    ready=found,
+                    message=message,
+                    unhealthy_ports=self._facts.unhealthy.get(name, ()),
+                )
             )
         return tuple(reports)

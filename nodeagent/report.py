@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from meshapi import __version__, nodecontract
 from meshapi.client import ApiClient
 from meshapi.errors import HopliteError
-from meshapi.resources import Key, PolicyCut
+from meshapi.resources import Ejection, Key, PolicyCut
 from meshapi.wire import NodeReport
 from nodeagent.reconcile import InForce
 
@@ -56,7 +56,10 @@ class Reporter:
 
 
 def report(
-    in_force: InForce, features: Mapping[str, str], cut: Mapping[tuple[Key, str], int]
+    in_force: InForce,
+    features: Mapping[str, str],
+    cut: Mapping[tuple[Key, str], int],
+    ejections: tuple[Ejection, ...],
 ) -> NodeReport:
     """What the controller is told. ``cut`` counts connections ended. Pure."""
     return NodeReport(
@@ -79,4 +82,5 @@ def report(
             )
             for (key, uid), number in sorted(cut.items())
         ),
+        ejections=ejections,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from hopctl.output import Cell
 from hopctl.when import ago
-from meshapi.resources import Condition, HTTPRoute, LabelSelector, Resource, Workload
+from meshapi.resources import Condition, HTTPRoute, LabelSelector, MeshNode, Resource, Workload
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Context:
     workloads: Sequence[Workload] = ()
     routes: Sequence[HTTPRoute] = ()
     quarantined: Collection[tuple[str, str]] = ()  # namespace and name of workloads
+    nodes: Sequence[MeshNode] = ()
 
 
 Row = Callable[[Any, Context], list[Cell]]

@@ -49,8 +49,20 @@ def _service_wide(service: Service, context: Context) -> list[Cell]:
     return [
         text(pairs(spec.selector)),
         text(",".join(filter(None, wishes))),
+        _ejected(service, context),
         age(service, context),
     ]
+
+
+def _ejected(service: Service, context: Context) -> Cell:
+    """The backends that nodes leave out at present, and which nodes."""
+    by_backend: dict[str, list[str]] = {}
+    for node in context.nodes:
+        for one in node.status.ejections:
+            if (one.namespace, one.service) == (service.metadata.namespace, service.metadata.name):
+                by_backend.setdefault(one.workload or one.address, []).append(node.metadata.name)
+    parts = [f"{w} by {','.join(sorted(set(n)))}" for w, n in sorted(by_backend.items())]
+    return Cell("; ".join(parts), "warn") if parts else text("")
 
 
 def _httproute(route: HTTPRoute, _context: Context) -> list[Cell]:
@@ -120,7 +132,7 @@ NAMESPACE = Columns(("LABELS", "AGE"), _namespace)
 SERVICE = Columns(
     ("CLUSTER-IPS", "PORTS", "BACKENDS", "L7"),
     _service,
-    ("SELECTOR", "BALANCING", "AGE"),
+    ("SELECTOR", "BALANCING", "EJECTED", "AGE"),
     _service_wide,
 )
 HTTPROUTE = Columns(

@@ -13,6 +13,7 @@ from meshapi.resources.gateway import (
 )
 from meshapi.resources.mesh import (
     ComponentStatus,
+    Ejection,
     MeshNode,
     MeshNodeSpec,
     MeshNodeStatus,
@@ -47,6 +48,7 @@ __all__ = [
     "ComponentStatus",
     "Condition",
     "EgressRule",
+    "Ejection",
     "HTTPRoute",
     "HTTPRouteRule",
     "HTTPRouteSpec",

@@ -81,6 +81,22 @@ class NodeProblem(SparsePart, frozen=True):
     message: str = ""
 
 
+class Ejection(SparsePart, frozen=True):
+    """A backend that a node leaves out for a while because connections to it failed.
+
+    ``identity`` is the one caller that it is left out for, 0 is everybody. ``until`` is a time
+    (RFC 3339); then one connection is let through to it.
+    """
+
+    namespace: str
+    service: str
+    port: Port
+    workload: str
+    address: str
+    until: str
+    identity: int = 0
+
+
 class PolicyCut(SparsePart, frozen=True):
     """How many open connections an agent has ended for a policy since it started.
 
@@ -113,6 +129,7 @@ class MeshNodeStatus(SparsePart, frozen=True):
     features: dict[str, str] = {}
     agent: ComponentStatus | None = None
     l7proxy: ComponentStatus | None = None
+    ejections: tuple[Ejection, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 

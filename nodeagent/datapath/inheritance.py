@@ -8,6 +8,9 @@ pinned, because the new release does not know the old one's.
 The programs of before run on while their maps are copied, so it is done twice: right before the new
 ones take their places, and right afterwards for what came or went meanwhile. What an entry counted
 in between, for the milliseconds that it takes, stays behind.
+
+In arrays a hash says where things are. In one of another length they are elsewhere: such a map
+begins anew.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ _log = logging.getLogger(__name__)
 Layouts = dict[str, tuple[Record, Record]]  # key and value, by the pin's name
 
 _RING = "ringbuf"
+_ARRAY = "array"
 
 
 class Inheritance:
@@ -48,7 +52,7 @@ class Inheritance:
         for spec in self._live:
             for new, entries in self._pending(spec):
                 for key, value in entries:
-                    self._hand_over(new, key, value)
+                    self._hand_over(spec, new, key, value)
                     self._copied[spec.name].add(key)
         self._write()
 
@@ -62,7 +66,7 @@ class Inheritance:
                 for key, value in entries:
                     still.add(key)
                     if key not in copied:  # the new programs may have taken away one that was
-                        self._hand_over(new, key, value)
+                        self._hand_over(spec, new, key, value)
                 for gone in copied - still:
                     new.delete(gone)
             if spec.kind == _RING:
@@ -71,13 +75,18 @@ class Inheritance:
             _log.warning("a map was too small for what was in use", extra={"map": name, "n": count})
         return b"".join(events)
 
-    def _hand_over(self, new: KernelMap, key: bytes, value: bytes) -> None:
-        if not new.insert(key, value) and new.get(key) is None:
+    def _hand_over(self, spec: MapSpec, new: KernelMap, key: bytes, value: bytes) -> None:
+        if spec.kind == _ARRAY:
+            if new.get(key) == bytes(spec.value):
+                new.put(key, value)
+        elif not new.insert(key, value) and new.get(key) is None:
             self._lost[new.name] += 1
 
     def _former(self, spec: MapSpec) -> Iterator[tuple[Path, Record, Record]]:
         """Pins of the same map in another layout that is known."""
         for path in sorted(self._folder.glob(f"{spec.name}@*")):
+            if spec.kind == _ARRAY and _entries(path) != spec.entries:
+                continue
             if path.name != spec.pin and path.name in self.known:
                 yield path, *self.known[path.name]
 
@@ -105,7 +114,7 @@ class Inheritance:
         """Unread records of former rings, in the layout of now."""
         for path, _, was in self._former(spec):
             fd = obj_get(path)
-            ring = Ring(fd, _ring_size(path), was.size)
+            ring = Ring(fd, _entries(path), was.size)
             try:
                 raw = ring.drain()
             finally:
@@ -129,7 +138,8 @@ def encode_layouts(layouts: Layouts) -> bytes:
     return msgspec.json.encode(layouts)
 
 
-def _ring_size(path: Path) -> int:
+def _entries(path: Path) -> int:
+    """How many entries, or bytes of a ring, a pinned map has room for."""
     return int(path.name.split("-")[2])
 
 

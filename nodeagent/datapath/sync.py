@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ class Writer:
         self._held: Settings | None = None
         held = layout.SETTINGS.unpack(self._settings.get(_SETTINGS_KEY) or b"")
         self._epoch: int = held[layout.SETTINGS_EPOCH]
+        self._seed: int = held[layout.SETTINGS_SEED] or secrets.randbits(32) | 1
         self._late: dict[str, set[bytes]] = {name: set() for name in MAPS}
 
     def make_equal(self, tables: dict[str, Table], settings: Settings) -> Change:
@@ -111,7 +113,7 @@ class Writer:
         )
 
     def _put_settings(self, settings: Settings) -> None:
-        value = settings.pack(self._epoch)
+        value = settings.pack(self._epoch, self._seed)
         if self._settings.get(_SETTINGS_KEY) != value:
             self._settings.put(_SETTINGS_KEY, value)
 

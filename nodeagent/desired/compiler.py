@@ -27,6 +27,7 @@ from nodeagent.desired.ends import Ends, guests
 from nodeagent.desired.local import Settings
 from nodeagent.desired.numbers import Numbering, number
 from nodeagent.desired.plan import MAPS, Delta, Table
+from nodeagent.desired.services import resting
 from nodeagent.desired.units import (
     BLOCKS,
     DOMAINS,
@@ -175,7 +176,7 @@ class Compiler:
             deltas.append(self._finish(self._users(flipped)))
         before, self.state, self._ends.state = self.state, state, state
         self._blocked = _blocked(self._blocked, state, changes)
-        stale = dirty.by_facts(self.facts, facts)
+        stale = dirty.by_facts(self.facts, facts) | dirty.by_health(self.facts, facts, state)
         self.facts = facts
         if any(address in state.index.virtual for address, _ in facts.resolvers):
             stale.add(RESOLVERS)
@@ -268,7 +269,15 @@ class Compiler:
 
     def _compute(self, unit: Unit) -> set[int]:
         """Make a unit's entries what it wants now; the classes that it does not need any more."""
-        sheet = Sheet(self.state, self.facts, self._ends, self._number, self._closed, self._blocked)
+        sheet = Sheet(
+            self.state,
+            self.facts,
+            self._ends,
+            self._number,
+            self._closed,
+            self.rule_number,
+            self._blocked,
+        )
         self._fill(sheet, unit)
         keys, classes = self._units.get(unit, _NOTHING)
         entries = sheet.entries
@@ -335,7 +344,10 @@ class Compiler:
             return
         if name == "services":
             self._redirects -= _is_redirect(former)
-        self._delta.drop(name, key, late=late)
+        if late and name == "backends":
+            self._delta.retire(name, key, resting(former))  # clients with an affinity let go of it
+        else:
+            self._delta.drop(name, key, late=late)
 
     # -- classes -----------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from meshapi.resources import (
     TrafficPolicy,
     Workload,
 )
+from meshapi.resources.traffic import locality
+from nodeagent.desired.spread import zone_of
 from nodeagent.desired.units import BLOCKED, BLOCKS, DOMAINS, NODE, RESOLVERS, Facts, Unit
 from nodeagent.state import Changes, Name, NodeState, name_of
 
@@ -53,7 +55,11 @@ def units(
     """The units that changed objects, and the workloads ``names``, are part of."""
     found: set[Unit] = set()
     services = set(_named_services(changes))
+    if zone_of(before, after.node) != zone_of(after, after.node):
+        services |= set(_by_zone(after))
+    named = frozenset(services)
     for state in (before, after):
+        found |= set(_behind(state, named))
         for name in names:
             workload = state.workloads.get(name)
             if workload is not None:
@@ -66,8 +72,7 @@ def units(
         found |= set(_of_node(after, node))
     for service in changes.of(Service):
         found |= {("address", address) for address in service.spec.addresses}
-    if any(True for _ in changes.of(BlockList)):  # what is blocked may be one of ours
-        found |= {BLOCKED} | {("local", *name) for name in after.index.on_node.get(after.node, ())}
+    found |= _blocked(after, changes)
     for state in (before, after):
         services |= {parent for name in services for parent in _routing_to(state, name)}
     return found | {("service", *name) for name in services}
@@ -101,6 +106,24 @@ def behind_interfaces(stale: set[Unit], facts: Facts) -> set[Unit]:
     }
 
 
+def by_health(before: Facts, after: Facts, state: NodeState) -> set[Unit]:
+    """The units that the health of our own workloads is part of."""
+    names = {
+        name
+        for name in {*before.unhealthy, *after.unhealthy}
+        if before.unhealthy.get(name) != after.unhealthy.get(name)
+    }
+    found = (state.workloads[name] for name in names if name in state.workloads)
+    return {("service", *service) for workload in found for service in state.services_of(workload)}
+
+
+def _blocked(after: NodeState, changes: Changes) -> set[Unit]:
+    """What block lists are about: the addresses, of which some may be one of our own pods'."""
+    if not any(True for _ in changes.of(BlockList)):
+        return set()
+    return {BLOCKED} | {("local", *name) for name in after.index.on_node.get(after.node, ())}
+
+
 def _named_services(changes: Changes) -> Iterator[Name]:
     """The services that changed objects are or are about."""
     for service in changes.of(Service):
@@ -111,6 +134,21 @@ def _named_services(changes: Changes) -> Iterator[Name]:
     for policy in changes.of(TrafficPolicy):
         for target in policy.spec.target_refs:
             yield (policy.metadata.namespace, target.name)
+
+
+def _by_zone(state: NodeState) -> Iterator[Name]:
+    """The services that prefer backends by this node's zone."""
+    for name, service in state.services.items():
+        if locality(service, state.traffic_policy(name)) != "None":
+            yield name
+
+
+def _behind(state: NodeState, services: Iterable[Name]) -> Iterator[Unit]:
+    """Our own workloads behind services: what bounds those who come to them may be another."""
+    for name in services:
+        for workload in state.selected(state.services[name]) if name in state.services else ():
+            if workload.spec.node_name == state.node:
+                yield ("local", *name_of(workload))
 
 
 def _of_workload(state: NodeState, workload: Workload) -> Iterator[Unit]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nodeagent import layout
 from nodeagent.desired.numbers import number
-from nodeagent.desired.services import backends
+from nodeagent.desired.spread import backends
 from nodeagent.desired.units import Sheet
 from nodeagent.layout import address_bytes, port_bytes
 from nodeagent.policy.members import WORLD, Member
@@ -59,5 +59,5 @@ def _behind(sheet: Sheet, address: str, port: int) -> Iterator[tuple[str, int]]:
     service = sheet.state.services[names[0]]
     for service_port in service.spec.ports:
         if (service_port.port, service_port.protocol) == (port, "UDP"):
-            for backend in backends(sheet, service, service_port, layout.version_of(address)):
+            for backend in backends(sheet.state, service, service_port, layout.version_of(address)):
                 yield backend.address, backend.port

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from meshapi.resources import Workload
 from nodeagent import layout
+from nodeagent.desired import limits
 from nodeagent.desired.addresses import local_flags
 from nodeagent.desired.units import FROM_HERE, HERE, Facts, Sheet
 from nodeagent.layout import End, address_bytes, port_bytes, version_of
@@ -19,7 +20,9 @@ _UNSPECIFIED = ("0.0.0.0", "::")  # stand for whoever is behind an interface
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings map but for the policy epoch, which counts changes and is the writer's."""
+    """The settings map but for what is the writer's: the policy epoch, which counts changes, and
+    the seed of hashes.
+    """
 
     proxy4: str
     proxy6: str
@@ -30,7 +33,7 @@ class Settings:
     host_netns: int
     levels: tuple[int, ...]
 
-    def pack(self, epoch: int) -> bytes:
+    def pack(self, epoch: int, seed: int) -> bytes:
         return layout.SETTINGS.pack(
             address_bytes(self.proxy4) if self.proxy4 else bytes(16),
             address_bytes(self.proxy6) if self.proxy6 else bytes(16),
@@ -41,6 +44,7 @@ class Settings:
             self.node_class4,
             self.node_class6,
             bytes(self.levels[:4]).ljust(4, b"\0"),
+            seed,
         )
 
 
@@ -58,6 +62,8 @@ def workload(sheet: Sheet, name: Name) -> None:
         flags |= End.HOST
     elif any(sheet.blocked.rule(address_bytes(a)) for a in found.spec.addresses):
         flags |= End.BLOCKED
+    if limits.guards(sheet, found, cgroup[0]):
+        flags |= End.LIMITED
     sheet.put(
         "workloads",
         cgroup[0].to_bytes(8, "little"),

@@ -24,11 +24,13 @@ MAPS = (
     "resolvers",
     "backends",
     "slots",
+    "limits",
     "services",
     "blocks",
     "blocked",
     "listeners",
     "peers",
+    "guards",
     "workloads",
     "interfaces",
 )
@@ -62,6 +64,11 @@ class Delta:
     def drop(self, name: str, key: bytes, *, late: bool) -> None:
         self.writes[name].pop(key, None)
         (self.late if late else self.removals)[name].add(key)
+
+    def retire(self, name: str, key: bytes, value: bytes) -> None:
+        """Remove it a while after; until then it has another value."""
+        self.writes[name][key] = value
+        self.late[name].add(key)
 
 
 def difference(actual: dict[str, Table], wanted: dict[str, Table]) -> Delta:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from meshapi.backends import target_port
-from meshapi.resources import HTTPRoute, Service, ServicePort, Workload
+from meshapi.resources import HTTPRoute, Service, ServicePort
+from meshapi.resources.traffic import affinity_seconds
 from nodeagent import layout
+from nodeagent.desired import limits, spread
 from nodeagent.desired.addresses import local_flags
 from nodeagent.desired.alias import alias_table
 from nodeagent.desired.numbers import number, number_of
+from nodeagent.desired.spread import Backend, Share
 from nodeagent.desired.units import PortName, Sheet
-from nodeagent.layout import address_bytes, port_bytes, version_of
+from nodeagent.layout import End, address_bytes, port_bytes, version_of
 from nodeagent.policy.members import Member, Shared
 from nodeagent.state import Name, name_of
-
-
-@dataclass(frozen=True)
-class Backend:
-    """An address and port actually dialled, and whose it is."""
-
-    workload: Workload
-    address: str
-    port: int
-    member: Member
 
 
 def service(sheet: Sheet, name: Name) -> None:
@@ -40,18 +31,9 @@ def service_number(namespace: str, name: str, port: int, protocol: str) -> int:
     return number(namespace, name, port, protocol)
 
 
-def backends(sheet: Sheet, owner: Service, port: ServicePort, version: int) -> Iterator[Backend]:
-    """A service port's backends of one IP version: ready, and not cut off."""
-    state = sheet.state
-    for workload in state.backends(owner):
-        reached = target_port(workload, port)
-        if not reached:
-            continue
-        for text in state.addresses(workload):
-            if version_of(text) == version:
-                member = sheet.ends.workload(workload, version)
-                yield Backend(workload, text, reached, member)
-                break
+def backend_number(service_: int, backend: Backend) -> int:
+    """Stands for a backend of a service port."""
+    return number_of(service_.to_bytes(4, "little") + backend.end)
 
 
 def _port(sheet: Sheet, owner: Service, port: ServicePort) -> None:
@@ -59,48 +41,67 @@ def _port(sheet: Sheet, owner: Service, port: ServicePort) -> None:
     number_ = service_number(*key, port.protocol)
     sheet.services[number_] = key
     proxied = key in sheet.facts.redirected and port.protocol == "TCP"
+    limit = limits.of_service(sheet, name_of(owner))
     by_version: dict[int, bytes] = {}
     for address in owner.spec.addresses:
         version = version_of(address)
         if version not in by_version:
-            by_version[version] = (
+            entry = (
                 _redirected(sheet, owner, port, number_)
                 if proxied
-                else _balanced(sheet, number_, list(backends(sheet, owner, port, version)))
+                else _balanced(sheet, owner, port, version, number_)
             )
+            by_version[version] = layout.SERVICE.pack(*entry._replace(limit=limit))
         end = layout.ENDPOINT.pack(
             address_bytes(address), port_bytes(port.port), layout.PROTOCOLS[port.protocol]
         )
         sheet.put("services", end, by_version[version])
 
 
-def _redirected(sheet: Sheet, owner: Service, port: ServicePort, number_: int) -> bytes:
+def _redirected(sheet: Sheet, owner: Service, port: ServicePort, number_: int) -> layout.Service:
     """To the node proxy; one class stands for everything that it may send requests to."""
     class_ = sheet.number(_behind(sheet, owner, port))
-    flags = sheet.closed(class_)
-    return layout.SERVICE.pack(number_, class_, 0, 0, flags, layout.SERVICE_REDIRECT)
+    return layout.Service(
+        number_, class_, flags=sheet.closed(class_), action=layout.SERVICE_REDIRECT
+    )
 
 
-def _balanced(sheet: Sheet, number_: int, found: list[Backend]) -> bytes:
+def _balanced(
+    sheet: Sheet, owner: Service, port: ServicePort, version: int, number_: int
+) -> layout.Service:
     """To one of its backends, drawn from a slot table that they and their weights give."""
-    ids = [_backend(sheet, number_, backend) for backend in found]
-    rows = alias_table([1] * len(ids))
-    epoch = number_of(b"".join(id_.to_bytes(4, "little") for id_ in ids))
+    policy = sheet.state.traffic_policy(name_of(owner))
+    belonging = list(spread.backends(sheet.state, owner, port, version))
+    found = spread.shares(sheet.state, sheet.facts, owner, policy, belonging)
+    ids = [_backend(sheet, number_, share) for share in found]
+    drawn = [(id_, share.weight) for id_, share in zip(ids, found, strict=True) if share.weight]
+    rows = alias_table([weight for _, weight in drawn])
+    epoch = number_of(b"".join(layout.SLOT_WEIGHT.pack(*pair) for pair in drawn))
     for index, (first, second, threshold) in enumerate(rows):
         key = layout.SLOT_KEY.pack(number_, epoch, index)
-        sheet.put("slots", key, layout.SLOT.pack(ids[first], ids[second], threshold))
-    return layout.SERVICE.pack(number_, 0, len(rows), epoch, 0, layout.SERVICE_LB)
+        sheet.put("slots", key, layout.SLOT.pack(drawn[first][0], drawn[second][0], threshold))
+    ejection = spread.ejection(policy, len(drawn)) if port.protocol == "TCP" else spread.NEVER
+    return layout.Service(
+        number_,
+        slots=len(rows),
+        epoch=epoch,
+        affinity=affinity_seconds(owner, policy),
+        eject_after=ejection.after,
+        eject_seconds=ejection.seconds,
+        eject_most=ejection.most,
+    )
 
 
-def _backend(sheet: Sheet, service_: int, backend: Backend) -> int:
-    """Its entry; the id stands for this backend of this service port."""
-    class_ = sheet.number(backend.member)
-    end = address_bytes(backend.address) + port_bytes(backend.port)
-    id_ = number_of(service_.to_bytes(4, "little") + end)
+def _backend(sheet: Sheet, service_: int, share: Share) -> int:
+    """Its entry, and the number that stands for it."""
+    backend = share.backend
+    class_ = sheet.number(sheet.ends.workload(backend.workload, version_of(backend.address)))
+    end, id_ = backend.end, backend_number(service_, backend)
+    flags = local_flags(sheet, backend.workload, class_)
     value = layout.BACKEND.pack(
         end[:16],
         end[16:],
-        local_flags(sheet, backend.workload, class_),
+        flags if share.weight else flags | int(End.RESTS),
         backend.workload.status.identity,
         class_,
     )
@@ -108,18 +109,24 @@ def _backend(sheet: Sheet, service_: int, backend: Backend) -> int:
     return id_
 
 
+def resting(entry: bytes) -> bytes:
+    """The entry of a backend that gets nothing new any more."""
+    address, port, flags, identity, class_ = layout.BACKEND.unpack(entry)
+    return layout.BACKEND.pack(address, port, flags | int(End.RESTS), identity, class_)
+
+
 def _behind(sheet: Sheet, owner: Service, port: ServicePort) -> Shared:
     """Every workload that a route of this service port may send to, with the port used there."""
     found: set[tuple[Member, int | None]] = set()
     routes = _routes(sheet, owner, port)
     if not routes:  # just removed, and the proxy has not heard of it yet
-        found |= {(b.member, b.port) for b in _every(sheet, owner, port)}
+        found |= set(_every(sheet, owner, port))
     for route in routes:
         for ref in (ref for rule in route.spec.rules for ref in rule.backend_refs):
             target = sheet.state.services.get((route.metadata.namespace, ref.name))
             for target_port_ in target.spec.ports if target else ():
                 if target is not None and target_port_.port == ref.port:
-                    found |= {(b.member, b.port) for b in _every(sheet, target, target_port_)}
+                    found |= set(_every(sheet, target, target_port_))
     return Shared(frozenset(found))
 
 
@@ -138,6 +145,8 @@ def _routes(sheet: Sheet, owner: Service, port: ServicePort) -> list[HTTPRoute]:
     ]
 
 
-def _every(sheet: Sheet, owner: Service, port: ServicePort) -> Iterator[Backend]:
+def _every(sheet: Sheet, owner: Service, port: ServicePort) -> Iterator[tuple[Member, int | None]]:
+    """Who stands behind a service port, and at which port of theirs."""
     for version in (4, 6):
-        yield from backends(sheet, owner, port, version)
+        for backend in spread.backends(sheet.state, owner, port, version):
+            yield sheet.ends.workload(backend.workload, version), backend.port

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from nodeagent.desired.ends import Ends
 from nodeagent.policy.blocklists import Blocked
+from nodeagent.policy.decisions import Rule
 from nodeagent.policy.members import PolicyClass
 from nodeagent.state import Name, NodeState
 
@@ -51,13 +52,14 @@ class Interfaces:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the node itself knows: found cgroups (id and level) and interfaces, and what the proxy
-    is ready for.
+    """What the node itself knows: found cgroups (id and level) and interfaces, what the proxy is
+    ready for, and which ports of its own workloads fail their health check.
     """
 
     cgroups: dict[Name, tuple[int, int]] = field(default_factory=dict)
     interfaces: Interfaces = Interfaces()
     redirected: frozenset[PortName] = frozenset()
+    unhealthy: dict[Name, tuple[int, ...]] = field(default_factory=dict)
     host_netns: int = 0
     proxy4: str = ""
     proxy6: str = ""
@@ -80,13 +82,16 @@ FROM_HERE = Use(source=True)
 
 @dataclass
 class Sheet:
-    """What one unit wants. ``numbered`` gives a class its number, ``closed`` its END_* flags."""
+    """What one unit wants. ``numbered`` gives a class its number, ``closed`` its END_* flags,
+    ``rule`` gives a rule its number.
+    """
 
     state: NodeState
     facts: Facts
     ends: Ends
     numbered: Callable[[PolicyClass, Use], int]
     closed: Callable[[int], int]
+    rule: Callable[[Rule], int]
     blocked: Blocked
     entries: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     classes: dict[int, Use] = field(default_factory=dict)

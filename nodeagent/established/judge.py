@@ -128,8 +128,9 @@ class Judge:
         raw = self._tables["services"].get(key)
         if raw is None:
             return None
-        _, class_, _, _, flags, action = layout.SERVICE.unpack(raw)
-        return Party(class_, flags, 0) if action == layout.SERVICE_REDIRECT else None
+        service = layout.Service(*layout.SERVICE.unpack(raw))
+        redirected = service.action == layout.SERVICE_REDIRECT
+        return Party(service.class_, service.flags, 0) if redirected else None
 
     def _peer(self, address: bytes, port: bytes, protocol: int, *, by_port: bool) -> Party:
         return peer_of(self._compiler, address, port, protocol, by_port=by_port)

@@ -24,20 +24,31 @@ OLD_VALUE = Record("=QQII", ("started", "mood", "source", "destination"))
 OLD_PIN = "sockets@8-24-16-0ld"
 COOKIE = Record("=Q", ("cookie",))
 
+# An earlier release's alerts, as this one's, told who was to blame as well.
+ALERT = Record("=QQ", ("until", "culprit"))
+INDEX = Record("=I", ("index",))
+
 _MAKE = """
 import os, sys
 os.environ["BCC_KERNEL_SOURCE"] = sys.argv[1]
 import bcc
-bcc.BPF(text='struct v { char bytes[24]; };\\n'
-    f'BPF_TABLE_PINNED("hash", u64, struct v, old, 16, "{sys.argv[2]}");\\n')
+path, kind, key, value, entries = sys.argv[2:]
+bcc.BPF(text=f'struct v {{ char bytes[{value}]; }};\\n'
+    f'BPF_TABLE_PINNED("{kind}", {key}, struct v, old, {entries}, "{path}");\\n')
 """
+
+
+def make(path: Path, kind: str, key: str, value: int, entries: int) -> None:
+    """Pin an empty map."""
+    folder = str(Path(bpf.__file__).parent)
+    words = [folder, str(path), kind, key, str(value), str(entries)]
+    subprocess.run([sys.executable, "-c", _MAKE, *words], check=True)
 
 
 @pytest.fixture
 def old(datapath: Datapath) -> KernelMap:
     path = datapath.map_folder / OLD_PIN
-    folder = str(Path(bpf.__file__).parent)
-    subprocess.run([sys.executable, "-c", _MAKE, folder, str(path)], check=True)
+    make(path, "hash", "u64", 24, 16)
     return KernelMap(path, 8, 24)
 
 
@@ -143,6 +154,30 @@ def test_a_full_new_map_takes_what_it_can_and_says_so(
     assert now(datapath, 1) is None
     assert len(dict(sockets.items())) == room
     assert "too small" in caplog.text
+
+
+@pytest.mark.parametrize(("length", "heir"), [(layout.ALERTS, 7_000), (16, 0)])
+def test_an_array_is_taken_over_if_its_places_mean_the_same(
+    datapath: Datapath, tmp_path: Path, length: int, heir: int
+) -> None:
+    pin = f"alerts@4-16-{length}-0ld"
+    make(datapath.map_folder / pin, "array", "u32", 16, length)
+    before = KernelMap(datapath.map_folder / pin, 4, 16)
+    alerts = datapath.open_map("alerts")
+    third, fourth = (number.to_bytes(4, "little") for number in (3, 4))
+    alerts.put(third, bytes(8))
+    alerts.put(fourth, (9_000).to_bytes(8, "little"))  # it has lived on already
+    for place in (third, fourth):
+        before.put(place, ALERT.pack({"until": 7_000, "culprit": 5}))
+    file = tmp_path / "layouts.json"
+    file.write_bytes(encode_layouts({pin: (INDEX, ALERT)}))
+    both = Inheritance(datapath.map_folder, file, datapath.specs)
+    both.begin()
+    both.finish()
+    assert alerts.get(third) == heir.to_bytes(8, "little")
+    assert alerts.get(fourth) == (9_000).to_bytes(8, "little")
+    before.close()
+    (datapath.map_folder / pin).unlink()
 
 
 def test_a_file_that_is_not_layouts_is_refused(datapath: Datapath, tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
     "settings": (
         layout.SETTINGS,
         """pod_proxy4 pod_proxy6 host_netns proxy_port flags policy_epoch
-        node_class4 node_class6 levels""",
+        node_class4 node_class6 levels seed""",
     ),
     "workload": (layout.WORKLOAD, "identity class4 class6 flags"),
     "peer": (layout.PEER, "identity class flags node"),
     "block_key": (layout.BLOCK_KEY, "bits address"),
-    "service": (layout.SERVICE, "id class slots epoch flags action"),
+    "service": (layout.SERVICE, " ".join(layout.Service._fields).replace("class_", "class")),
     "backend": (layout.BACKEND, "address port flags identity class"),
     "slot_key": (layout.SLOT_KEY, "service epoch slot"),
     "slot": (layout.SLOT, "first second threshold"),
@@ -50,6 +50,12 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
     "tuple": (layout.TUPLE, "local remote local_port remote_port protocol"),
     "crossing": (layout.CROSSING, "epoch direction captured"),
     "fragment_key": (layout.FRAGMENT_KEY, "source destination identification protocol"),
+    "outlier": (layout.OUTLIER, " ".join(layout.Outlier._fields)),
+    "limit": (layout.LIMIT, "interval tolerance most id rule"),
+    "affinity_key": (layout.AFFINITY_KEY, "client service family"),
+    "affinity": (layout.AFFINITY, "used backend"),
+    "ejection_key": (layout.EJECTION_KEY, "service family ends"),
+    "guard_key": (layout.GUARD_KEY, "cgroup port protocol"),
 }
 
 # Structures that only the kernel fills; user space creates the maps and so must know the size.
@@ -62,6 +68,8 @@ SIZES = {
     "inflight_key": "inflight",
     "origin": "inflight",
     "refused_key": "refused",
+    "allowances": "allowances",
+    "reservation": "reserved",
 }
 
 _PROBE = """

@@ -58,18 +58,18 @@ class Kernel:
         key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), number)
         service = self.tables["services"].get(key)
         if service is None:
-            found = self._to_address(source, address, port, number)
-            if found.reason is Reason.SERVICE_PORT_UNKNOWN:
-                return {found}
-            return {self._blocked(address, flags) or found}
-        identifier, class_, slots, epoch, service_flags, action = layout.SERVICE.unpack(service)
-        if action == layout.SERVICE_REDIRECT:
+            direct = self._to_address(source, address, port, number)
+            if direct.reason is Reason.SERVICE_PORT_UNKNOWN:
+                return {direct}
+            return {self._blocked(address, flags) or direct}
+        found = layout.Service(*layout.SERVICE.unpack(service))
+        if found.action == layout.SERVICE_REDIRECT:
             if flags & End.BLOCKED:
                 return {Outcome(Verdict.DENY, Reason.BLOCKED)}
-            return {self._outbound(source, (class_, End(service_flags)), number, port, "proxy")}
-        if not slots:
+            return {self._outbound(source, (found.class_, End(found.flags)), number, port, "proxy")}
+        if not found.slots:
             return {REFUSED_NO_BACKEND}
-        keys = (layout.SLOT_KEY.pack(identifier, epoch, index) for index in range(slots))
+        keys = (layout.SLOT_KEY.pack(found.id, found.epoch, i) for i in range(found.slots))
         return {outcome for key in keys for outcome in self._slot(source, key, number)}
 
     def accept(self, cgroup: int, remote: str, port: int, protocol: str = "TCP") -> Outcome | None:

@@ -14,13 +14,13 @@ from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Table
 from nodeagent.desired.units import Facts, HostEnd, Interfaces
 from nodeagent.state import advance, build, difference
-from tests.unit.nodeagent.desired.worlds import Manifest, anything, keyed
+from tests.unit.nodeagent.desired.worlds import Manifest, anything, balancing, keyed
 
 FACTS = Facts(proxy4="169.254.77.1", proxy6="fd6d:6573:6800:ffff::1", proxy_port=15001)
 
 
-def facts(found: set[int], redirected: bool) -> Facts:
-    """Some of the node's own workloads have been found, in either namespace."""
+def facts(found: set[int], redirected: bool, unhealthy: set[int]) -> Facts:
+    """Some of the node's own workloads have been found, and some fail their health check."""
     return replace(
         FACTS,
         cgroups={
@@ -33,6 +33,7 @@ def facts(found: set[int], redirected: bool) -> Facts:
             | {20: HostEnd(7, (("dev", "w2"), ("shop", "w2")))}
         ),
         redirected=frozenset({("shop", "s1", 80)} if redirected else ()),
+        unhealthy={("shop", f"w{i}"): (8080,) for i in sorted(unhealthy)},
     )
 
 
@@ -71,26 +72,45 @@ def fresh(objects: dict[Key, Resource], known: Facts, mesh: MeshSettings) -> Fol
     return follower
 
 
-steps = st.tuples(
-    st.lists(anything(), max_size=3),  # put
-    st.sets(st.integers(0, 30), max_size=3),  # delete, by position
-    st.sets(st.integers(1, 5)),
-    st.booleans(),
-    st.sampled_from(("hoplite-system", "shop")),
-)
+def steps(
+    objects: st.SearchStrategy[Manifest], *, only_objects: bool = False
+) -> st.SearchStrategy[list]:
+    """``only_objects`` change: whatever else changes has everything computed again."""
+    step = st.tuples(
+        st.lists(objects, max_size=2 if only_objects else 3),  # put
+        st.sets(st.integers(0, 30), max_size=1 if only_objects else 3),  # delete, by position
+        st.just(set(range(1, 7))) if only_objects else st.sets(st.integers(1, 6)),
+        st.just(False) if only_objects else st.booleans(),
+        st.sets(st.integers(1, 6), max_size=3),
+        st.just("hoplite-system") if only_objects else st.sampled_from(("hoplite-system", "shop")),
+    )
+    return st.lists(step, min_size=1, max_size=4)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(anything(), max_size=12), st.lists(steps, min_size=1, max_size=4))
+@given(st.lists(anything(), max_size=12), steps(anything()))
 def test_change_by_change_or_all_at_once(first: list[Manifest], changes: list) -> None:
+    follow(first, changes)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(balancing(), min_size=6, max_size=14), steps(balancing(), only_objects=True))
+def test_load_balancing_change_by_change_or_all_at_once(
+    first: list[Manifest], changes: list
+) -> None:
+    follow(first, changes)
+
+
+def follow(first: list[Manifest], changes: list) -> None:
+    """Tell one compiler of every step, and another one of the last alone."""
     follower = Follower()
     objects = keyed(first)
-    follower.tell(objects, FACTS, MeshSettings())
-    for put, deleted, found, redirected, root in changes:
+    follower.tell(objects, facts(set(range(1, 7)), False, set()), MeshSettings())
+    for put, deleted, found, redirected, unhealthy, root in changes:
         keys = list(objects)
         gone = {keys[i] for i in deleted if i < len(keys)}
         objects = {k: o for k, o in objects.items() if k not in gone} | keyed(put)
-        known, mesh = facts(found, redirected), MeshSettings(root_namespace=root)
+        known, mesh = facts(found, redirected, unhealthy), MeshSettings(root_namespace=root)
         follower.tell(objects, known, mesh)
         assert follower.kernel == follower.compiler.tables
     follower.settle()

@@ -16,6 +16,7 @@ from meshapi.resources import Key, Resource, key_of
 
 NAMESPACES = ("shop", "dev", "hoplite-system")
 NODES = ("n1", "n2")
+ZONE = "topology.kubernetes.io/zone"
 SLOTS = tuple((namespace, index) for namespace in NAMESPACES for index in (1, 2, 3))  # workloads
 Manifest = dict[str, Any]
 Strategy = st.SearchStrategy[Manifest]
@@ -540,6 +541,81 @@ def anything() -> Strategy:
         authorization_policies(),
         quarantines(),
         block_lists(),
+    )
+
+
+def traffic_policies() -> Strategy:
+    parts = st.sampled_from(
+        (
+            {"loadBalancing": {"affinity": {"type": "ClientIP", "timeoutSeconds": 60}}},
+            {"loadBalancing": {"locality": {"prefer": "Zone"}}},
+            {"loadBalancing": {"locality": {"prefer": "Node"}}},
+            {"loadBalancing": {"locality": {"prefer": "None"}}},
+            {"healthCheck": {"protocol": "HTTP"}},
+            {"outlierDetection": {"consecutiveConnectFailures": 0}},
+            {"outlierDetection": {"baseEjectionSeconds": 3, "maxEjectionPercent": 10}},
+            {"connectionLimits": {"perIdentity": {"connectionsPerSecond": 5, "burst": 9}}},
+            {"connectionLimits": {"perIdentity": {"concurrentConnections": 7}}},
+        )
+    )
+    return st.builds(
+        lambda namespace, target, part: {
+            "apiVersion": "mesh.hoplite.io/v1alpha1",
+            "kind": "TrafficPolicy",
+            "metadata": _meta(f"tp{target}", namespace),
+            "spec": {"targetRefs": [{"kind": "Service", "name": f"s{target}"}], **part},
+        },
+        st.sampled_from(NAMESPACES[:2]),
+        st.integers(1, 2),
+        parts,
+    )
+
+
+def balancing() -> Strategy:
+    """Only what load balancing goes by, and all of it about the same few services."""
+
+    def zoned(index: int, labels: Manifest, zone: str) -> Manifest:
+        return node(index, {**labels, ZONE: zone} if zone else labels)
+
+    def weighted(workload: Manifest, number: int, weight: int, status: Manifest) -> Manifest:
+        metadata = {**workload["metadata"], "namespace": "shop", "labels": {"app": "a"}}
+        spec = {**workload["spec"], "nodeName": f"n{number}", "weight": weight}
+        status = {**workload["status"], **status}
+        return {**workload, "metadata": metadata, "spec": spec, "status": status}
+
+    def wishing(service: Manifest, wishes: Manifest) -> Manifest:
+        metadata = {**service["metadata"], "namespace": "shop"}
+        spec = {**service["spec"], "selector": {"app": "a"}, **wishes}
+        return {**service, "metadata": metadata, "spec": spec}
+
+    def in_shop(manifest: Manifest) -> Manifest:
+        return {**manifest, "metadata": {**manifest["metadata"], "namespace": "shop"}}
+
+    numbers = st.sampled_from((1, 2, 3))
+    statuses = st.sampled_from(
+        (
+            {"ready": True},
+            {"ready": True},
+            {"ready": False},
+            {"ready": True, "unhealthyPorts": [8080]},
+            {"ready": True, "unhealthyPorts": [53, 80, 8080]},
+        )
+    )
+    wishes = st.sampled_from(
+        (
+            {},
+            {},
+            {"sessionAffinity": "ClientIP"},
+            {"trafficDistribution": "PreferSameZone"},
+            {"trafficDistribution": "PreferSameNode"},
+            {"internalTrafficPolicy": "Local"},
+        )
+    )
+    return st.one_of(
+        st.builds(zoned, numbers, _labels, st.sampled_from(("", "a", "b"))),
+        st.builds(weighted, workloads(), numbers, st.sampled_from((0, 1, 1, 3, 65_535)), statuses),
+        st.builds(wishing, services(), wishes),
+        traffic_policies().map(in_shop),
     )
 
 
