@@ -84,6 +84,36 @@ BPF_TABLE_PINNED("hash", struct pair, struct counters, pairs, SIZE_pairs, PIN_pa
 BPF_TABLE_PINNED("percpu_array", u32, u64, losses, SIZE_losses, PIN_losses);
 RING_BUFFER(events, SIZE_events, PIN_events);
 
+BPF_TABLE_PINNED("hash", struct interface_key, struct interface, interfaces, SIZE_interfaces,
+		 PIN_interfaces, BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lpm_trie", struct block_key, u32, blocked, SIZE_blocked, PIN_blocked,
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lru_hash", struct tuple, struct crossing, crossings, SIZE_crossings,
+		 PIN_crossings);
+BPF_TABLE_PINNED("lru_hash", struct fragment_key, u64, fragments, SIZE_fragments, PIN_fragments);
+SOCKET_STORAGE(receivers, u64, PIN_receivers);
+
+/*
+ * Where a program keeps what it found out about a packet. What lies in a map is nothing that the
+ * verifier follows path by path, so that large programs stay small to it. Not pinned: nothing of it
+ * outlives a packet.
+ */
+struct scratch {
+	u64 words[32];
+};
+
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+
+/* Entries of interfaces as they were last found: an array's element costs a tenth of a hash's. */
+#define SEEN_SLOTS	256
+
+struct seen {
+	struct interface_key key;
+	u32 epoch;			/* policy_epoch: whatever is written changes it */
+	struct interface interface;
+};
+
+BPF_PERCPU_ARRAY(seens, struct seen, SEEN_SLOTS);
 BPF_TABLE_PINNED("lru_hash", struct affinity_key, struct affinity, affinities, SIZE_affinities,
 		 PIN_affinities);
 BPF_TABLE_PINNED("lru_hash", u32, struct outlier, outliers, SIZE_outliers, PIN_outliers);
@@ -336,6 +366,65 @@ static __always_inline struct event *event_reserve(void)
 static __always_inline void event_submit(struct event *event)
 {
 	events.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void *scratch_zeroed(void)
+{
+	u32 zero = 0;
+	struct scratch *found = scratches.lookup(&zero);
+
+	if (found)
+		__builtin_memset(found, 0, sizeof(*found));
+	return found;
+}
+
+static __always_inline struct seen *seen_at(u32 number)
+{
+	u32 slot = number % SEEN_SLOTS;
+
+	return seens.lookup(&slot);
+}
+
+static __always_inline struct interface *interface_find(struct interface_key *key)
+{
+	return interfaces.lookup(key);
+}
+
+/* The rule that blocks an address; NULL or 0 if none does. */
+static __always_inline u32 *blocked_by(struct block_key *key)
+{
+	return blocked.lookup(key);
+}
+
+static __always_inline struct crossing *crossing_at(struct tuple *tuple)
+{
+	return crossings.lookup(tuple);
+}
+
+static __always_inline void crossing_put(struct tuple *tuple, struct crossing *crossing)
+{
+	crossings.update(tuple, crossing);
+}
+
+static __always_inline bool fragment_known(struct fragment_key *key)
+{
+	return fragments.lookup(key);
+}
+
+static __always_inline void fragment_put(struct fragment_key *key, u64 now)
+{
+	fragments.update(key, &now);
+}
+
+/* The workload's cgroup that a bound socket was bound by, NULL if that is not known. */
+static __always_inline u64 *receiver_of(struct bpf_sock *sk)
+{
+	return receivers.sk_storage_get(sk, 0, 0);
+}
+
+static __always_inline u64 *receiver_make(struct bpf_sock *sk)
+{
+	return receivers.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
 static __always_inline struct affinity *affinity_at(struct affinity_key *key)

@@ -18,6 +18,7 @@
 #include "ejection.h"	/* backends that do not take connections */
 #include "balance.h"	/* the backend of a new connection */
 #include "policy.h"	/* verdict */
+#include "blocklist.h"	/* addresses that nobody talks to */
 #include "names.h"	/* verdict, for addresses with names */
 #include "limits.h"	/* how fast and how many */
 #include "siphash.h"	/* SipHash-2-4 */
@@ -32,3 +33,9 @@
 #include "dns.c"	/* mesh_dns */
 #include "sockops.c"	/* mesh_sockops, mesh_release */
 #include "proxy.c"	/* proxy_sockops, proxy_getsockopt, proxy_getpeername4/6 */
+
+#include "bind.c"	/* mesh_bind4, mesh_bind6 */
+#include "frame.h"	/* a packet at an interface */
+#include "crossing.h"	/* whose packet it is there, and what policy says */
+#include "veth.c"	/* veth_from_pod, veth_to_pod */
+#include "uplink.c"	/* uplink_ingress, uplink_egress */

@@ -35,6 +35,8 @@ struct settings {
 };
 
 #define SETTINGS_L7		1	/* some service is redirected to the node proxy */
+#define SETTINGS_QUARANTINE	256	/* somebody in the mesh is quarantined */
+#define SETTINGS_BLOCKED	512	/* some address is on a block list */
 #define SETTINGS_NAMES		2	/* some policy speaks of domain names */
 #define SETTINGS_IDENTITY	4	/* identities in SYNs are looked at */
 
@@ -72,6 +74,7 @@ struct peer {
 #define END_VIP			64	/* a service's virtual address */
 #define END_LOCAL		128	/* a workload on this node */
 #define END_QUARANTINED		256	/* cut off, from its own node too */
+#define END_BLOCKED		65536	/* its address is on a block list; local workloads only */
 #define END_LIMITED		4096	/* some port of it bounds its callers: see guards */
 #define END_RESTS		32768	/* a backend that keeps what it has and gets nothing new */
 
@@ -80,6 +83,8 @@ struct block_key {
 	__u32 bits;
 	struct address address;
 };
+
+/* blocked[prefix]: the rule that blocks it; 0 = not blocked, though a shorter prefix is. */
 
 /* services[endpoint]: what is behind a service's virtual address and port. */
 struct service {
@@ -331,6 +336,52 @@ struct event {
 #define STATE_CLOSED		1
 #define STATE_FAILED		2
 #define STATE_DENIED		3
+
+/*
+ * interfaces[index, address]: whose address it is, behind the host's end of a pod's interface; the
+ * unspecified address of a family stands for whoever is behind the interface.
+ */
+struct interface_key {
+	__u32 index;
+	struct address address;
+};
+
+struct interface {
+	__u64 cgroup;
+	__u32 identity;
+	__u32 class;			/* policy class when speaking this family */
+	__u32 flags;			/* END_* */
+	__s32 netns;			/* the pod's network namespace, as the node's own numbers it */
+	__u8 level;			/* of the cgroup */
+	__u8 pad[7];
+};
+
+/* Two ends at an interface; local is the one on this side of the network. */
+struct tuple {
+	struct address local;
+	struct address remote;
+	__be16 local_port;
+	__be16 remote_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+/* crossings[tuple]: what was let through at a pod's interface, until policy changes. */
+struct crossing {
+	__u32 epoch;			/* policy_epoch under which it was */
+	__u8 direction;			/* who began it */
+	__u8 captured;			/* the socket hooks answer for it */
+	__u8 pad[2];
+};
+
+/* fragments[...]: first fragments that were let through, so that the others may follow. */
+struct fragment_key {
+	struct address source;
+	struct address destination;
+	__be32 identification;
+	__u8 protocol;
+	__u8 pad[3];
+};
 
 /* domains[name]: the pattern that a name fits, or with `wildcard` every name below it. */
 struct domain_key {

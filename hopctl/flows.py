@@ -55,7 +55,7 @@ def add(verbs: Any) -> None:
         "--verdict", default="", metavar="V", help="PASS, ALLOW, DENY, REDIRECT or AUDIT"
     )
     parser.add_argument("--direction", default="", metavar="D", help="outbound or inbound")
-    parser.add_argument("--protocol", default="", metavar="P", help="TCP or UDP")
+    parser.add_argument("--protocol", default="", metavar="P", help="TCP, UDP, ICMP, …")
     parser.add_argument("--path", default="", metavar="P", help="direct or proxy")
     parser.add_argument("--last", type=int, metavar="N", help="only the newest N")
     parser.add_argument("-o", "--output", default="table", choices=("table", "json"))

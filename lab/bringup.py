@@ -65,6 +65,7 @@ class BringUp:
         """Start everything; returns how the controller is reached, and its warnings."""
         self.say("making namespaces and cgroups")
         await asyncio.to_thread(places.make, self.plan, self.cgroup)
+        self._hold_pods()
         self.say("starting the controller")
         controller, endpoint = self.daemons.controller(self.plan.fabric)
         self.running.append(controller)
@@ -150,6 +151,17 @@ class BringUp:
         await self._until(ready, _RESOURCE_PATIENCE)
 
     # -- workloads -----------------------------------------------------------------------------
+
+    def _hold_pods(self) -> None:
+        """Give every pod a process that does nothing, by which its node's agent knows its network
+        (as Kubernetes does).
+        """
+        for node in self.plan.nodes:
+            for pod in node.pods:
+                place = place_in(self.cgroup / node.name / pod.cgroup, pod.netns)
+                log, env = self.names.log(pod.target), workload_env({}, self.names.home(pod.target))
+                name = f"what holds {pod.target}"
+                self.running.append(start(name, place, ["sleep", "infinity"], env, log))
 
     async def _start_workloads(self) -> None:
         commanded = [w for w in self.plan.workloads if w.command]

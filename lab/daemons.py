@@ -21,6 +21,7 @@ from lab.processes import PATH, Place, Running, place_in, start
 from meshapi import nodecontract
 
 SERVICE_CIDRS = ["10.96.0.0/16", "fd00:96::/112"]
+_UPLINK = "eth0"  # a node's only interface but for its pods' (lab/topology.py)
 _NODE_SERVER = f"https://{FABRIC4}:{nodecontract.CONTROLLER_PORT}"
 
 
@@ -69,6 +70,7 @@ class Daemons:
             "proxyUid": self.account.uid,
             "pinDir": str(self.names.pins / node.name),
             "addresses": [node.address4, node.address6],
+            "uplinks": [_UPLINK],
             "proxyAddresses": [node.proxy4, node.proxy6],
             "nodeLabels": node.labels,
             "metricsListen": f"127.0.0.1:{nodecontract.AGENT_METRICS_PORT}",

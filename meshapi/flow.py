@@ -12,6 +12,19 @@ import msgspec
 
 from meshapi.resources.meta import SparsePart
 
+PROTOCOLS = {  # by number (IANA), but for the last
+    1: "ICMP",
+    2: "IGMP",
+    6: "TCP",
+    17: "UDP",
+    47: "GRE",
+    50: "ESP",
+    51: "AH",
+    58: "ICMP6",
+    132: "SCTP",
+    255: "NOT-IP",
+}
+
 EndpointKind = Literal["workload", "service", "node", "proxy", "world", "unknown"]
 
 
@@ -41,13 +54,14 @@ class FlowService(SparsePart, frozen=True):
 class Flow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """``time`` is when the record was made: at close, at refusal, or when a UDP flow went idle.
 
+    ``protocol`` is TCP, UDP or, of refused packets, any of PROTOCOLS or a number.
     ``authenticated``: the SYN carried the caller's identity; inbound, it has been verified.
     """
 
     time: str
     node: str
     direction: Literal["outbound", "inbound"]
-    protocol: Literal["TCP", "UDP"]
+    protocol: str
     verdict: Literal["PASS", "ALLOW", "DENY", "REDIRECT", "AUDIT"]
     reason: str
     reason_code: int

@@ -9,12 +9,12 @@ import msgspec
 
 from meshapi.codec import convert
 from meshapi.errors import HopliteError
-from meshapi.flow import Flow, FlowEndpoint, FlowQuery, FlowService
+from meshapi.flow import PROTOCOLS, Flow, FlowEndpoint, FlowQuery, FlowService
 
 _CHOICES = {
     "verdict": ("PASS", "ALLOW", "DENY", "REDIRECT", "AUDIT"),
     "direction": ("outbound", "inbound"),
-    "protocol": ("TCP", "UDP"),
+    "protocol": tuple(PROTOCOLS.values()),
     "path": ("direct", "proxy"),
 }
 

@@ -75,6 +75,7 @@ class Reason(IntEnum):
     CONCURRENCY_LIMITED = 31
     BLOCKED = 32
     MALFORMED = 33
+    UNTRANSLATED = 34
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -106,4 +107,5 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.CONCURRENCY_LIMITED: "the caller has as many open connections as its limit allows",
     Reason.BLOCKED: "the address is on a block list",
     Reason.MALFORMED: "the packet cannot be understood",
+    Reason.UNTRANSLATED: "a service's virtual address, by a packet that no socket hook has seen",
 }

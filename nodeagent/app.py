@@ -21,15 +21,19 @@ from nodeagent.cgroups import CgroupFinder
 from nodeagent.cgroupwatch import CgroupWatch
 from nodeagent.channel import Channel
 from nodeagent.config import AgentConfig
+from nodeagent.datapath import interfacehooks
 from nodeagent.datapath.attach import Attached, Datapath
 from nodeagent.datapath.inheritance import Inheritance
+from nodeagent.datapath.interfacehooks import InterfaceHooks
 from nodeagent.datapath.node_keys import NodeKeys
 from nodeagent.datapath.sync import Writer
 from nodeagent.dns.upstreams import Upstreams
 from nodeagent.established.cutter import Cutter
 from nodeagent.feedstore import FeedStore
+from nodeagent.guard import Guard
 from nodeagent.health.metrics import HealthMetrics
 from nodeagent.health.prober import Prober
+from nodeagent.interfaces import InterfaceFinder
 from nodeagent.join import Membership
 from nodeagent.keys.keeper import Keeper
 from nodeagent.layout import map_specs
@@ -48,6 +52,8 @@ _log = logging.getLogger(__name__)
 
 def remove(config: AgentConfig) -> None:
     """Take everything that agents of this configuration put into the kernel off the machine."""
+    if machine.owns_network(owns_machine=config.i_own_this_machine):
+        interfacehooks.remove(Path(config.pin_dir))
     _datapath(config).remove()
     loopback.remove(_proxy_addresses(config))
 
@@ -83,6 +89,7 @@ class Agent:
         )
         self._upstreams = Upstreams(config.dns_upstreams, config.dns())
         self._dns: DnsServer | None = None
+        self._guard = self._make_guard(root)
         self._prober = Prober()
         node_keys = NodeKeys(self._datapath)
         self._reconciler = Reconciler(
@@ -98,6 +105,7 @@ class Agent:
             on_write=self._cutter.look,
             resolvers=self._upstreams.believed,
             host_netns=machine.netns_cookie(),
+            guard=self._guard,
             identity=config.identity_tags and not node_keys.empty,
         )
         self._keeper = Keeper(
@@ -142,12 +150,25 @@ class Agent:
                 },
             )
 
+    def _make_guard(self, root: Path) -> Guard | None:
+        """None if interfaces are not to be touched."""
+        config = self._config
+        if not machine.owns_network(owns_machine=config.i_own_this_machine):
+            _log.warning("this is the machine's own network: its interfaces are left alone")
+            return None
+        if config.interface_hooks == "none":
+            interfacehooks.remove(Path(config.pin_dir))
+            return None
+        hooks = InterfaceHooks(self._datapath, self._attached, config.interface_hooks)
+        return Guard(InterfaceFinder(root, config.uplinks), hooks)
+
     def _take_over(self, root: Path) -> None:
         """Attach this release's programs, in the place of another's if there are any."""
         layouts = Path(self._config.state_dir) / "layouts.json"
         inheritance = Inheritance(self._datapath.map_folder, layouts, self._datapath.specs)
         inheritance.begin()
         self._attach(self._attached, root)
+        self._reconciler.guard_interfaces()
         self._collector.take(inheritance.finish())
         self._datapath.forget_old(self._attached)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 
 import msgspec
 
@@ -36,6 +37,10 @@ DEFAULT_SIZES: dict[str, int] = {
     "node_keys": 16384,
     "pairs": 32768,
     "events": 1048576,
+    "interfaces": 8192,
+    "blocked": 16384,
+    "crossings": 16384,
+    "fragments": 1024,
     "affinities": 16384,
     "outliers": 4096,
     "limits": 4096,
@@ -69,6 +74,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     flow_history: int = 50000
     udp_idle_seconds: float = 10.0
     map_sizes: dict[str, int] = {}
+    uplinks: tuple[str, ...] = ()
+    interface_hooks: Literal["auto", "tcx", "clsact", "none"] = "auto"
     i_own_this_machine: bool = False
     log_level: str = "info"
 

@@ -31,11 +31,13 @@ class End(IntFlag):
     VIP = 64
     LOCAL = 128
     QUARANTINED = 256
+    BLOCKED = 65536
     LIMITED = 4096
     RESTS = 32768
 
 
 SETTINGS_L7 = 1
+SETTINGS_QUARANTINE, SETTINGS_BLOCKED = 256, 512
 SETTINGS_NAMES = 2
 SETTINGS_IDENTITY = 4
 SERVICE_LB = 0
@@ -43,7 +45,6 @@ SERVICE_REDIRECT = 1
 STATE_NAMES = {1: "closed", 2: "failed", 3: "denied"}
 LOSSES = ("event", "pair", "flow", "origin", "name")
 PROTOCOLS = {"TCP": 6, "UDP": 17}
-PROTOCOL_NAMES = {6: "TCP", 17: "UDP"}
 PORT_RULES_OTHER = 0  # stands for every other protocol
 CLASS_ANY = 0xFFFFFFFF
 DECISION_STRICT = 1
@@ -78,6 +79,11 @@ DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 SESSION = struct.Struct("=II")
 PAIR = struct.Struct("=IIIIHBBBBBx")
 COUNTERS = struct.Struct("=QQQQQQQQ")
+INTERFACE_KEY = struct.Struct("=I16s")
+INTERFACE = struct.Struct("=QIIIiB7x")
+TUPLE = struct.Struct("=16s16s2s2sB3x")
+CROSSING = struct.Struct("=IBB2x")
+FRAGMENT_KEY = struct.Struct("=16s16sIB3x")
 OUTLIER = struct.Struct("=QQIIII")
 LIMIT = struct.Struct("=QQIII4x")
 GUARD_KEY = struct.Struct("=Q2sB5x")
@@ -279,6 +285,14 @@ MAP_FIELDS: dict[str, dict[str, tuple[struct.Struct, tuple[str, ...]]]] = {
         "key": (PORT_RULE_KEY, ("bits", "list", "protocol", "port")),
         "value": (DECISION, _DECISION_FIELDS),
     },
+    "interfaces": {
+        "key": (INTERFACE_KEY, ("index", "address")),
+        "value": (INTERFACE, ("cgroup", "identity", "class", "flags", "netns", "level")),
+    },
+    "blocked": {
+        "key": (BLOCK_KEY, ("bits", "address")),
+        "value": (struct.Struct("=I"), ("rule",)),
+    },
     "limits": {
         "key": (struct.Struct("=I"), ("id",)),
         "value": (LIMIT, ("interval", "tolerance", "most", "id", "rule")),
@@ -407,6 +421,10 @@ LIVE: dict[str, tuple[Record, Record]] = {
         Record("=16s", ("address",)),
         Record(LEARNT.format, ("expires", "pattern0", "pattern1", "pattern2", "pattern3")),
     ),
+    "crossings": (
+        Record(TUPLE.format, ("local", "remote", "local_port", "remote_port", "protocol")),
+        Record(CROSSING.format, ("epoch", "direction", "captured")),
+    ),
     "affinities": (
         Record(AFFINITY_KEY.format, ("client", "service", "family")),
         Record(AFFINITY.format, ("used", "backend")),
@@ -490,6 +508,11 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("pairs", "hash", PAIR.size, COUNTERS.size, sizes["pairs"]),
         MapSpec("losses", "percpu_array", 4, 8, len(LOSSES)),
         MapSpec("events", "ringbuf", 0, 0, sizes["events"]),
+        MapSpec("interfaces", "hash", INTERFACE_KEY.size, INTERFACE.size, sizes["interfaces"]),
+        MapSpec("blocked", "lpm_trie", BLOCK_KEY.size, 4, sizes["blocked"]),
+        MapSpec("crossings", "lru_hash", TUPLE.size, CROSSING.size, sizes["crossings"]),
+        MapSpec("fragments", "lru_hash", FRAGMENT_KEY.size, 8, sizes["fragments"]),
+        MapSpec("receivers", "sk_storage", 4, 8, 0),
         MapSpec("affinities", "lru_hash", AFFINITY_KEY.size, AFFINITY.size, sizes["affinities"]),
         MapSpec("outliers", "lru_hash", BACKEND_KEY.size, OUTLIER.size, sizes["outliers"]),
         MapSpec("ejections", "lru_hash", EJECTION_KEY.size, 4, sizes["outliers"]),

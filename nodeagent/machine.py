@@ -54,6 +54,14 @@ def cgroup_level(cgroup: Path) -> int:
     return level
 
 
+def owns_network(*, owns_machine: bool) -> bool:
+    """Whether the agent may touch interfaces: not the machine's own, unless that is meant.
+
+    The machine's own network namespace is the one that shows settings of the whole kernel.
+    """
+    return owns_machine or not Path("/proc/sys/net/core/netdev_max_backlog").exists()
+
+
 def netns_cookie() -> int:
     """The cookie of the calling process's network namespace (SO_NETNS_COOKIE, Linux 5.14)."""
     import socket

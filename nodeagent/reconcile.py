@@ -19,6 +19,7 @@ from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
 from nodeagent.desired.units import Facts, PortName
 from nodeagent.feedstore import FeedStore
+from nodeagent.guard import Guard
 from nodeagent.health.prober import Prober
 from nodeagent.state import Name, NodeState, advance, difference
 from nodeagent.telemetry.collect import Collector
@@ -28,6 +29,7 @@ from nodeagent.telemetry.names import Names
 _log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0  # also how long what a change replaced stays, for packets half-way through
+_PAUSE_SECONDS = 0.1  # between hearing that interfaces have changed and looking at them
 _RETRY_TICKS = 10  # after a change that failed
 
 
@@ -59,6 +61,7 @@ class Reconciler:
         resolvers: Callable[[], tuple[tuple[str, int], ...]],
         host_netns: int,
         identity: bool,
+        guard: Guard | None = None,
     ) -> None:
         self._writer = writer
         self._finder = finder
@@ -70,6 +73,8 @@ class Reconciler:
         self._on_change = on_change
         self._on_write = on_write
         self._resolvers = resolvers
+        self._guard = guard
+        self._guarding = False  # not before the programs of sockets are there
         self._facts = Facts(
             host_netns=host_netns,
             proxy4=nodecontract.PROXY_ADDRESS4,
@@ -125,11 +130,18 @@ class Reconciler:
             self._facts = replace(self._facts, identity=on)
             self._apply()
 
+    def guard_interfaces(self) -> None:
+        """The programs of sockets are there; from now on have those of interfaces too."""
+        self._guarding = True
+        if self._guard is not None and self.state.revision:
+            self._apply()
+
     # -- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Apply what comes; every tick look around and drop what the last change replaced."""
         asyncio.get_running_loop().add_reader(self._watch, self._wake.set)
+        self._hear_of_interfaces()
         while True:
             try:
                 async with asyncio.timeout(_TICK_SECONDS):
@@ -141,6 +153,18 @@ class Reconciler:
             snapshot, self._wished = self._wished, None
             if snapshot is not None or self._look(self.state) != self._facts:
                 self._apply(snapshot)
+
+    def _hear_of_interfaces(self) -> None:
+        if self._guard is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._guard, self._interfaces_changed, self._guard)
+
+    def _interfaces_changed(self, guard: Guard) -> None:
+        """Look soon, but not as often as a pod makes its interface change."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(guard)
+        loop.call_later(_PAUSE_SECONDS, self._wake.set)
+        loop.call_later(2 * _PAUSE_SECONDS, self._hear_of_interfaces)
 
     def _tick(self) -> None:
         if self._look(self.state) != self._facts:  # a cgroup appeared, vanished, or was made anew
@@ -161,6 +185,7 @@ class Reconciler:
         """Kernel first, then the disk, and only then the word that it is in force."""
         try:
             self._write(self._compile(snapshot))
+            self._put_guards()
             if snapshot is not None:
                 self._store.save(snapshot)
         except (HopliteError, OSError) as error:
@@ -179,12 +204,23 @@ class Reconciler:
     def _look(self, state: NodeState) -> Facts:
         """The facts as they are now, and word when they change."""
         self._watch.follow(state.local)
-        return replace(
+        cgroups = self._finder.find(state.local)
+        facts = replace(
             self._facts,
-            cgroups=self._finder.find(state.local),
+            cgroups=cgroups,
             resolvers=self._resolvers(),
             unhealthy=self._prober.unhealthy,
         )
+        if self._guard is None:
+            return facts
+        return replace(facts, interfaces=self._guard.find(state.local, cgroups))
+
+    def _put_guards(self) -> None:
+        """Have programs at the interfaces that the maps speak of now; tried again if it fails."""
+        if self._guard is not None and self._guarding:
+            self._in_step = False
+            self._guard.make(self._facts.interfaces, self.compiler.settings.flags)
+            self._in_step = True
 
     def _compile(self, snapshot: Snapshot | None) -> list[Delta]:
         """What the newest wish and facts ask for; after a failure, all of it from the beginning."""
@@ -238,12 +274,15 @@ class Reconciler:
         for workload in self.state.local:
             name = (workload.metadata.namespace, workload.metadata.name)
             found = name in self._facts.cgroups
+            message = "" if found else f"no cgroup {workload.spec.cgroup} on this node yet"
+            if name in self._facts.interfaces.unguarded:
+                message = "no veth of its own on this node: only its sockets are policed"
             reports.append(
                 WorkloadReport(
                     namespace=name[0],
                     name=name[1],
                     ready=found,
-                    message="" if found else f"no cgroup {workload.spec.cgroup} on this node yet",
+                    message=message,
                     unhealthy_ports=self._facts.unhealthy.get(name, ()),
                 )
             )

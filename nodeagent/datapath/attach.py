@@ -118,7 +118,7 @@ class Datapath:
         request = LoadRequest(
             text=text,
             headers=str(folder),
-            programs=tuple((p.name, p.type, libbpf.ATTACH[p.attach]) for p in PROGRAMS),
+            programs=tuple((p.name, p.type, libbpf.expected_attach(p.attach)) for p in PROGRAMS),
             pin_to=str(unfinished),
         )
         run = subprocess.run(

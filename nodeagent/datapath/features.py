@@ -19,7 +19,7 @@ from nodeagent.datapath.probe import Helper, Link, MapOperation, MapType, Probe,
 OLDEST = "5.10"  # the oldest kernel that the tests run on
 
 # enum bpf_prog_type, enum bpf_map_type (uapi/linux/bpf.h)
-_CGROUP_SKB, _CGROUP_SOCK, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 8, 9, 13, 18, 25
+_SCHED_CLS, _CGROUP_SKB, _CGROUP_SOCK, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 3, 8, 9, 13, 18, 25
 _HASH, _SK_STORAGE, _RING_BUFFER = 1, 24, 27
 
 
@@ -65,6 +65,12 @@ FEATURES: tuple[Feature, ...] = (
         SocketDestroy(),
         "4.5",
         without="open connections that policy refuses now go on",
+    ),
+    Feature(
+        "tcx",
+        _link(_SCHED_CLS, "tcx_ingress"),
+        "6.6",
+        without="programs at interfaces are clsact filters",
     ),
     # -- what nothing is done without ----------------------------------------------------------
     Feature(

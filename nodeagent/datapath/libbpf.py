@@ -32,7 +32,16 @@ ATTACH = {
     "cgroup_inet4_getpeername": 29,
     "cgroup_inet6_getpeername": 30,
     "cgroup_inet_sock_release": 34,
+    "cgroup_inet4_post_bind": 12,
+    "cgroup_inet6_post_bind": 13,
+    "tcx_ingress": 46,
+    "tcx_egress": 47,
 }
+
+
+def expected_attach(attach: str) -> int:
+    """What the kernel wants to know when a program is loaded that will be attached there."""
+    return 0 if attach.startswith("tcx") else ATTACH[attach]  # packet classifiers fit both ways
 
 
 class KernelError(HopliteError):
@@ -87,9 +96,21 @@ def obj_pin(fd: int, path: Path) -> None:
         raise _failed("cannot pin", str(path), "check that bpffs is mounted there")
 
 
-def link_create(program: int, target: int, attach: str) -> int:
-    """Attach a program to a cgroup as a link; the link's file descriptor."""
-    fd: int = _LIBRARY.bpf_link_create(program, target, ATTACH[attach], None)
+class _LinkOptions(ctypes.Structure):
+    """The head of struct bpf_link_create_opts (bpf/libbpf.h)."""
+
+    _fields_ = (("size", ctypes.c_size_t), ("flags", ctypes.c_uint32), ("pad", ctypes.c_uint32))
+
+
+FIRST = 1 << 3  # BPF_F_BEFORE, and no other program named: before all others (tcx)
+
+
+def link_create(program: int, target: int, attach: str, flags: int = 0) -> int:
+    """Attach a program to a cgroup (its file descriptor) or an interface (its index) as a link; the
+    link's file descriptor.
+    """
+    options = _LinkOptions(ctypes.sizeof(_LinkOptions), flags)
+    fd: int = _LIBRARY.bpf_link_create(program, target, ATTACH[attach], ctypes.byref(options))
     if fd < 0:
         raise _failed(f"cannot attach at {attach}")
     return fd
@@ -151,6 +172,12 @@ def link_target(link: int) -> tuple[int, int]:
     info = _LinkInfo()
     _info(link, info)
     return info.prog_id, info.cgroup_id
+
+
+def link_interface(link: int) -> tuple[int, int]:
+    """``(program id, interface's index)`` of a tcx link; index 0 when its interface is gone."""
+    number, target = link_target(link)
+    return number, target & 0xFFFFFFFF  # the attach type is in the upper half
 
 
 def program_id(program: int) -> int:

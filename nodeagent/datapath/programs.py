@@ -22,18 +22,19 @@ _INCLUDE = re.compile(r'^#include "([^"]+)"')
 
 @dataclass(frozen=True)
 class Program:
-    """A BPF program: function name, kernel program type, attach type, and whose cgroup it is on, or
-    that others call it.
+    """A BPF program: function name, kernel program type, attach type, and what it is attached to:
+    the cgroup of the node or of its proxy, pods' interfaces, the node's own, or nothing but others'
+    calls.
     """
 
     name: str
     type: int
     attach: str
-    target: Literal["node", "proxy", "call"]
+    target: Literal["node", "proxy", "veth", "uplink", "call"]
 
 
 # enum bpf_prog_type (uapi/linux/bpf.h)
-_CGROUP_SKB, _CGROUP_SOCK, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 8, 9, 13, 18, 25
+_SCHED_CLS, _CGROUP_SKB, _CGROUP_SOCK, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 3, 8, 9, 13, 18, 25
 
 PROGRAMS: tuple[Program, ...] = (
     Program("mesh_connect4", _SOCK_ADDR, "cgroup_inet4_connect", "node"),
@@ -55,6 +56,12 @@ PROGRAMS: tuple[Program, ...] = (
     Program("proxy_getsockopt", _SOCKOPT, "cgroup_getsockopt", "proxy"),
     Program("proxy_getpeername4", _SOCK_ADDR, "cgroup_inet4_getpeername", "proxy"),
     Program("proxy_getpeername6", _SOCK_ADDR, "cgroup_inet6_getpeername", "proxy"),
+    Program("mesh_bind4", _CGROUP_SOCK, "cgroup_inet4_post_bind", "node"),
+    Program("mesh_bind6", _CGROUP_SOCK, "cgroup_inet6_post_bind", "node"),
+    Program("veth_from_pod", _SCHED_CLS, "tcx_ingress", "veth"),
+    Program("veth_to_pod", _SCHED_CLS, "tcx_egress", "veth"),
+    Program("uplink_ingress", _SCHED_CLS, "tcx_ingress", "uplink"),
+    Program("uplink_egress", _SCHED_CLS, "tcx_egress", "uplink"),
 )
 
 

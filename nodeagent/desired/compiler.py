@@ -16,10 +16,10 @@ after:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from meshapi.resources import Namespace, Quarantine
+from meshapi.resources import BlockList, Namespace, Quarantine
 from nodeagent.desired import addresses, dirty, domains, local, services
 from nodeagent.desired.domains import domain_number
 from nodeagent.desired.encode import Encoder
@@ -45,9 +45,15 @@ from nodeagent.layout import (
     POLICY_KEY,
     SERVICE,
     SERVICE_REDIRECT,
+    SETTINGS_BLOCKED,
+    SETTINGS_IDENTITY,
+    SETTINGS_L7,
+    SETTINGS_NAMES,
+    SETTINGS_QUARANTINE,
     End,
     address_text,
 )
+from nodeagent.policy.blocklists import Blocked
 from nodeagent.policy.blocks import Blocks
 from nodeagent.policy.decisions import Answer, Decision, Protocol, Rule, at
 from nodeagent.policy.matrix import Affected, Matrix, Pair
@@ -106,6 +112,7 @@ class Compiler:
         self._uses: Counter[Answer] = Counter()
         self._node_classes = (WORLD_NUMBER, WORLD_NUMBER)
         self._redirects = 0
+        self._blocked = Blocked()
         self._delta = Delta()
 
     # -- what is asked of it -----------------------------------------------------------------------
@@ -122,16 +129,20 @@ class Compiler:
 
     @property
     def settings(self) -> Settings:
-        return local.settings(
-            self.facts,
-            self._node_classes,
-            redirects=self._redirects > 0,
-            names=bool(self.tables["domains"]),
-        )
+        flags = SETTINGS_L7 if self._redirects else 0
+        flags |= SETTINGS_NAMES if self.tables["domains"] else 0
+        flags |= SETTINGS_QUARANTINE if self.state.quarantines else 0
+        flags |= SETTINGS_BLOCKED if self._blocked else 0
+        flags |= SETTINGS_IDENTITY if self.facts.identity else 0
+        return local.settings(self.facts, self._node_classes, flags)
 
     def knows(self, number_: int) -> bool:
         """Whether a class number is in use."""
         return number_ in self._classes
+
+    def blocked(self, address: bytes) -> Rule | None:
+        """The rule of a block list that an address is under."""
+        return self._blocked.rule(address)
 
     def rule_number(self, rule: Rule) -> int:
         """The number by which the kernel knows a rule."""
@@ -166,6 +177,7 @@ class Compiler:
             flipped = self._matrix.set_policies(together.chains, affected)
             deltas.append(self._finish(self._users(flipped)))
         before, self.state, self._ends.state = self.state, state, state
+        self._blocked = _blocked(self._blocked, state, changes)
         stale = dirty.by_facts(self.facts, facts) | dirty.by_health(self.facts, facts, state)
         self.facts = facts
         if any(address in state.index.virtual for address, _ in facts.resolvers):
@@ -246,7 +258,8 @@ class Compiler:
 
     def _finish(self, stale: set[Unit]) -> Delta:
         """Compute stale units, then those whose classes they opened or closed, then the pairs."""
-        for unit in stale:
+        behind = dirty.behind_interfaces(stale, self.facts)
+        for unit in (*stale, *behind.difference(stale)):
             self._retire_classes(self._compute(unit))
         for pair, answer in self._matrix.changes().items():
             self._answer(pair, answer)
@@ -259,7 +272,13 @@ class Compiler:
     def _compute(self, unit: Unit) -> set[int]:
         """Make a unit's entries what it wants now; the classes that it does not need any more."""
         sheet = Sheet(
-            self.state, self.facts, self._ends, self._number, self._closed, self.rule_number
+            self.state,
+            self.facts,
+            self._ends,
+            self._number,
+            self._closed,
+            self.rule_number,
+            self._blocked,
         )
         self._fill(sheet, unit)
         keys, classes = self._units.get(unit, _NOTHING)
@@ -284,24 +303,18 @@ class Compiler:
 
     def _fill(self, sheet: Sheet, unit: Unit) -> None:
         match unit:
-            case ("address", text):
-                addresses.address(sheet, text)
-            case ("listeners", node):
-                addresses.listeners(sheet, node)
-            case ("residents", node):
-                addresses.residents(sheet, node)
             case ("service", namespace, name):
                 services.service(sheet, (namespace, name))
             case ("local", namespace, name):
                 local.workload(sheet, (namespace, name))
-            case ("blocks",):
-                local.blocks(sheet)
             case ("domains",):
                 domains.domains(sheet, mentioned_domains(self.state.policies.values()))
-            case ("resolvers",):
-                domains.resolvers(sheet)
+            case ("blocked",):
+                local.blocked(sheet, self.rule_number)
             case ("node",):
                 self._node_classes = local.node(sheet)
+            case (kind, *of_what):
+                _FILL[kind](sheet, *of_what)
 
     def _put(self, name: str, key: bytes, value: bytes) -> None:
         table = self.tables[name]
@@ -426,6 +439,16 @@ def _number_of_class(what: PolicyClass) -> int:
     return number_
 
 
+# Units that need no more than a sheet and what their name says.
+_FILL: dict[str, Callable[..., None]] = {
+    "address": addresses.address,
+    "listeners": addresses.listeners,
+    "residents": addresses.residents,
+    "interface": lambda sheet, index: local.interface(sheet, int(index)),
+    "blocks": local.blocks,
+    "resolvers": domains.resolvers,
+}
+
 # What packets half-way may still refer to after the last reference is gone.
 _LATE = {"slots", "backends"}
 
@@ -436,6 +459,12 @@ def _is_redirect(service: bytes | None) -> int:
 
 def _blocks(state: NodeState) -> Blocks:
     return mentioned_blocks(state.policies.values(), state.quarantines.values())
+
+
+def _blocked(former: Blocked, state: NodeState, changes: Changes) -> Blocked:
+    """The block lists of a state, the same object if they are the former ones."""
+    changed = any(True for _ in changes.of(BlockList))
+    return Blocked(state.block_lists.values()) if changed else former
 
 
 def _about_policy(changes: Changes) -> bool:

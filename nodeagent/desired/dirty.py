@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from meshapi.resources import (
+    BlockList,
     HTTPRoute,
     MeshNode,
     Namespace,
@@ -15,7 +16,7 @@ from meshapi.resources import (
 )
 from meshapi.resources.traffic import locality
 from nodeagent.desired.spread import zone_of
-from nodeagent.desired.units import BLOCKS, DOMAINS, NODE, RESOLVERS, Facts, Unit
+from nodeagent.desired.units import BLOCKED, BLOCKS, DOMAINS, NODE, RESOLVERS, Facts, Unit
 from nodeagent.state import Changes, Name, NodeState, name_of
 
 
@@ -27,7 +28,8 @@ def everything(state: NodeState, facts: Facts) -> set[Unit]:
     units |= {("service", *name) for name in state.services}
     units |= {(kind, node) for node in index.on_node for kind in ("listeners", "residents")}
     units |= {("local", *name) for name in index.on_node.get(state.node, ())}
-    return units | {NODE, BLOCKS, DOMAINS, RESOLVERS}
+    units |= {("interface", str(number)) for number in facts.interfaces.ends}
+    return units | {NODE, BLOCKS, DOMAINS, RESOLVERS, BLOCKED}
 
 
 def touched_workloads(state: NodeState, changes: Changes) -> set[Name]:
@@ -70,6 +72,7 @@ def units(
         found |= set(_of_node(after, node))
     for service in changes.of(Service):
         found |= {("address", address) for address in service.spec.addresses}
+    found |= _blocked(after, changes)
     for state in (before, after):
         services |= {parent for name in services for parent in _routing_to(state, name)}
     return found | {("service", *name) for name in services}
@@ -84,12 +87,23 @@ def by_facts(before: Facts, after: Facts) -> set[Unit]:
     }
     found: set[Unit] = {("local", *name) for name in names}
     found |= {("service", port[0], port[1]) for port in before.redirected ^ after.redirected}
+    old, new = before.interfaces.ends, after.interfaces.ends
+    found |= {("interface", str(i)) for i in {*old, *new} if old.get(i) != new.get(i)}
     if before.resolvers != after.resolvers:
         found.add(RESOLVERS)
     if (before.proxy4, before.proxy6) != (after.proxy4, after.proxy6):
         addresses = (before.proxy4, before.proxy6, after.proxy4, after.proxy6)
         found |= {("address", address) for address in addresses if address}
     return found
+
+
+def behind_interfaces(stale: set[Unit], facts: Facts) -> set[Unit]:
+    """The interfaces behind which workloads live whose units are stale."""
+    return {
+        ("interface", str(index))
+        for index, end in facts.interfaces.ends.items()
+        if any(("local", *name) in stale for name in end.workloads)
+    }
 
 
 def by_health(before: Facts, after: Facts, state: NodeState) -> set[Unit]:
@@ -101,6 +115,13 @@ def by_health(before: Facts, after: Facts, state: NodeState) -> set[Unit]:
     }
     found = (state.workloads[name] for name in names if name in state.workloads)
     return {("service", *service) for workload in found for service in state.services_of(workload)}
+
+
+def _blocked(after: NodeState, changes: Changes) -> set[Unit]:
+    """What block lists are about: the addresses, of which some may be one of our own pods'."""
+    if not any(True for _ in changes.of(BlockList)):
+        return set()
+    return {BLOCKED} | {("local", *name) for name in after.index.on_node.get(after.node, ())}
 
 
 def _named_services(changes: Changes) -> Iterator[Name]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nodeagent.desired.local import Settings
-from nodeagent.layout import CLASS_ANY, POLICY_KEY
+from nodeagent.layout import BLOCK_KEY, CLASS_ANY, POLICY_KEY
 
 Table = dict[bytes, bytes]
 Entries = list[tuple[bytes, bytes]]
@@ -27,12 +27,17 @@ MAPS = (
     "limits",
     "services",
     "blocks",
+    "blocked",
     "listeners",
     "peers",
     "guards",
     "residents",
     "workloads",
+    "interfaces",
 )
+
+
+_PREFIXES = ("blocks", "blocked")  # tables of address blocks: the longest that holds one decides
 
 
 @dataclass
@@ -78,16 +83,33 @@ def difference(actual: dict[str, Table], wanted: dict[str, Table]) -> Delta:
 
 
 def ordered_writes(delta: Delta) -> list[tuple[str, Entries]]:
-    """What is referred to first; in the policy map a pair's own entry before its ends' defaults."""
+    """What is referred to first; what is looked up first before what holds otherwise.
+
+    That is, a pair's own entry before its ends' defaults, and a longer prefix before a shorter one.
+    """
     steps = []
     for name in MAPS:
         entries = list(delta.writes[name].items())
         if name == "policy":
             entries.sort(key=lambda entry: CLASS_ANY in POLICY_KEY.unpack(entry[0]))
+        elif name in _PREFIXES:
+            entries.sort(key=lambda entry: _bits(entry[0]), reverse=True)
         steps.append((name, entries))
     return steps
 
 
 def ordered_removals(removals: dict[str, set[bytes]]) -> list[tuple[str, list[bytes]]]:
-    """References first."""
-    return [(name, list(removals[name])) for name in reversed(MAPS)]
+    """References first, and a shorter prefix before a longer one, which may be taken out of it."""
+    steps = []
+    for name in reversed(MAPS):
+        keys = list(removals[name])
+        if name in _PREFIXES:
+            keys.sort(key=_bits)
+        steps.append((name, keys))
+    return steps
+
+
+def _bits(key: bytes) -> int:
+    """How long a prefix is."""
+    bits: int = BLOCK_KEY.unpack(key)[0]
+    return bits

@@ -6,10 +6,12 @@ these refer to. Units never depend on each other's entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nodeagent.desired.ends import Ends
+from nodeagent.policy.blocklists import Blocked
 from nodeagent.policy.decisions import Rule
 from nodeagent.policy.members import PolicyClass
 from nodeagent.state import Name, NodeState
@@ -18,23 +20,45 @@ PortName = tuple[str, str, int]  # namespace, service, port
 
 # ("address", text) · ("listeners", node) · ("residents", node) · ("local", namespace, name) ·
 # ("service", namespace, name) · ("blocks",) · ("domains",) ·
-# ("resolvers",) · ("node",)
+# ("resolvers",) · ("node",) · ("blocked",) · ("interface", index)
 Unit = tuple[str, ...]
 
 BLOCKS: Unit = ("blocks",)
 DOMAINS: Unit = ("domains",)
 RESOLVERS: Unit = ("resolvers",)
 NODE: Unit = ("node",)
+BLOCKED: Unit = ("blocked",)
+
+
+class HostEnd(NamedTuple):
+    """What is behind the host's end of an interface: the number of the namespace, and whose it is,
+    the owner first. (There are several if workloads share a namespace.)
+    """
+
+    netns: int
+    workloads: tuple[Name, ...]
+
+
+@dataclass(frozen=True)
+class Interfaces:
+    """The host's ends of pods' interfaces by index, the indexes of the node's own interfaces, and
+    the pods of which something runs but no interface was found.
+    """
+
+    ends: Mapping[int, HostEnd] = field(default_factory=dict)
+    uplinks: frozenset[int] = frozenset()
+    unguarded: frozenset[Name] = frozenset()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the node itself knows: found cgroups (id and level), what the proxy is ready for, and
-    which ports of its own workloads fail their health check, and whether it looks at identities in
-    SYNs.
+    """What the node itself knows: found cgroups (id and level) and interfaces, what the proxy is
+    ready for, which ports of its own workloads fail their health check, and whether it looks at
+    identities in SYNs.
     """
 
     cgroups: dict[Name, tuple[int, int]] = field(default_factory=dict)
+    interfaces: Interfaces = Interfaces()
     redirected: frozenset[PortName] = frozenset()
     unhealthy: dict[Name, tuple[int, ...]] = field(default_factory=dict)
     host_netns: int = 0
@@ -70,6 +94,7 @@ class Sheet:
     numbered: Callable[[PolicyClass, Use], int]
     closed: Callable[[int], int]
     rule: Callable[[Rule], int]
+    blocked: Blocked
     entries: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     classes: dict[int, Use] = field(default_factory=dict)
     services: dict[int, PortName] = field(default_factory=dict)

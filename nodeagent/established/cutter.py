@@ -93,7 +93,7 @@ class Cutter:
     def _judge(self) -> list[_Doomed]:
         """The connections whose end has come."""
         compiler, now = self._compiler(), time.monotonic()
-        if not compiler.tables["policy"]:
+        if not compiler.tables["policy"] and not compiler.tables["blocked"]:
             self._draining = {}
             return []
         judge = Judge(compiler, self._patterns)

@@ -57,9 +57,19 @@ class Judge:
         )
         found = self._known.get(question)
         if found is None:
-            found = self._outbound(flow) if outbound else self._inbound(flow)
+            found = self._blocked(flow)
+            if found is None:
+                found = self._outbound(flow) if outbound else self._inbound(flow)
             self._known[question] = found
         return found
+
+    def _blocked(self, flow: DatagramFlow) -> Decision | None:
+        """The refusal of what is on a block list, the other end or the workload itself."""
+        ours = self._local(flow)
+        rule = self._compiler.blocked(flow.actual) if ours is not None else None
+        if rule is not None or (ours is not None and ours.flags & End.BLOCKED):
+            return Decision(Verdict.DENY, Reason.BLOCKED, rule)
+        return None
 
     def _outbound(self, flow: DatagramFlow) -> Decision:
         source = self._local(flow)

@@ -7,11 +7,10 @@ import errno
 import os
 from typing import Literal
 
-from meshapi.flow import Flow, FlowEndpoint
+from meshapi.flow import PROTOCOLS, Flow, FlowEndpoint
 from meshapi.verdict import REASON_TEXT, Direction, Hook, Path, Reason, Verdict
 from nodeagent.layout import (
     FLOW_AUTHENTICATED,
-    PROTOCOL_NAMES,
     STATE_NAMES,
     DatagramFlow,
     Event,
@@ -129,8 +128,8 @@ def _time(nanoseconds: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
 
 
-def _protocol(number: int) -> Literal["TCP", "UDP"]:
-    return "TCP" if PROTOCOL_NAMES.get(number) == "TCP" else "UDP"
+def _protocol(number: int) -> str:
+    return PROTOCOLS.get(number, str(number))
 
 
 def _verdict(number: int) -> Literal["PASS", "ALLOW", "DENY", "REDIRECT", "AUDIT"]:

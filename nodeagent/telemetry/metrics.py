@@ -13,10 +13,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from meshapi import verdict
+from meshapi.flow import PROTOCOLS
 from meshapi.resources import Key
 from meshapi.verdict import Direction, Reason, Verdict
 from nodeagent.datapath.libbpf import KernelMap
-from nodeagent.layout import COUNTERS, PAIR, PROTOCOL_NAMES, Counters, Pair
+from nodeagent.layout import COUNTERS, PAIR, Counters, Pair
 from nodeagent.state import NodeState
 from nodeagent.telemetry.collect import Collector
 from nodeagent.telemetry.names import Names
@@ -171,7 +172,7 @@ def _labels(pair: Pair, names: Names) -> list[str]:
         *destination,
         f"{service[0]}/{service[1]}" if service else "",
         str(pair.port),
-        PROTOCOL_NAMES.get(pair.protocol, str(pair.protocol)),
+        PROTOCOLS.get(pair.protocol, str(pair.protocol)),
         "inbound" if inbound else "outbound",
         Verdict(pair.verdict).name,
         Reason(pair.reason).name,

@@ -249,6 +249,7 @@ def test_a_cgroup_made_anew_is_enrolled_again(lab: api.Lab) -> None:
     workload = lab.workload(OUTSIDER)
     path = lab.cgroup(workload.node, workload.cgroup)
     old = path.stat().st_ino
+    kill(lab, workload.node, workload.cgroup)
     path.rmdir()
     eventually(lambda: _workload_entries(lab) == 3)
     path.mkdir()

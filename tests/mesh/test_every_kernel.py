@@ -27,6 +27,7 @@ from tests.mesh.asking import (
     flows,
     virtual_addresses,
 )
+from tests.mesh.interfaces_world import outside
 from tests.mesh.test_agent_survival import CLOSED
 from tests.mesh.test_datapath import LAB
 from tests.mesh.test_established import held
@@ -95,6 +96,17 @@ def test_whoever_the_policy_names_gets_in(lab: api.Lab, target: str) -> None:
 @pytest.mark.parametrize("target", [OUTSIDER, FAR_OUTSIDER])
 def test_nobody_else_does(lab: api.Lab, target: str) -> None:
     assert attempt(lab, target, vault(lab)) == ["EPERM"] * 8
+
+
+def test_what_skips_the_hooks_is_held_to_policy_too(lab: api.Lab) -> None:
+    """A process that is in a pod's network, but not in its cgroup."""
+    own4, own6 = lab.workload("node2/shop/vault").addresses
+    places = json.dumps([("tcp", own4, 7000), ("tcp", own6, 7000), ("udp", own4, 7001)])
+    for target, expected in ((NEAR, ["vault"] * 3), (OUTSIDER, ["TimeoutError"] * 3)):
+        done = outside(lab.workload(target).netns, [sys.executable, "-c", TRY, places])
+        assert json.loads(done.stdout) == expected, done
+    found = flows(lab, source="dev/outsider", destination="shop/vault", verdict="DENY")
+    assert ("veth", "INGRESS_DENIED", "shop/vault") in {(f.hook, f.reason, f.policy) for f in found}
 
 
 def test_a_service_is_spread_over_its_backends(lab: api.Lab) -> None:

@@ -95,6 +95,7 @@ def test_nothing_escapes_while_a_cgroup_is_made_anew(lab: api.Lab) -> None:
     address = lab.workload("node2/shop/vault").addresses[0]
     kill(lab, "node2", "hoplite-agent")
     remove_pins(lab, "node2")  # only the caller's node is to refuse
+    kill(lab, workload.node, workload.cgroup)  # or it could not be made anew
     there = lab.target(OUTSIDER)
     place = msgspec.structs.replace(there.place, cgroup=str(lab.cgroup("controller")))
     ends = Counter[str]()

@@ -48,7 +48,7 @@ def test_every_part_must_hold(query, holds):
     [
         ({"verdict": "deny"}, "verdict"),
         ({"direction": "up"}, "direction"),
-        ({"protocol": "SCTP"}, "protocol"),
+        ({"protocol": "tcp"}, "protocol"),
         ({"path": "x"}, "path"),
         ({"source": "web"}, "source"),
         ({"destination": "/web"}, "destination"),

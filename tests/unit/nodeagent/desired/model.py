@@ -1,7 +1,8 @@
 """The datapath's decisions in plain Python over the tables' bytes.
 
-A model of bpf/connect.c (outbound_decide), bpf/ingress.c (inbound_decide), bpf/capture.h and
-bpf/policy.h: tests run it on what the agent would write, at every step of writing it.
+A model of bpf/connect.c (outbound_decide), bpf/ingress.c (inbound_decide), bpf/capture.h,
+bpf/policy.h and bpf/blocklist.h: tests run it on what the agent would write, at every step of
+writing it.
 """
 
 from __future__ import annotations
@@ -59,9 +60,14 @@ class Kernel:
         key = layout.ENDPOINT.pack(address_bytes(address), port_bytes(port), number)
         service = self.tables["services"].get(key)
         if service is None:
-            return {self._to_address(source, address, port, number)}
+            direct = self._to_address(source, address, port, number)
+            if direct.reason is Reason.SERVICE_PORT_UNKNOWN:
+                return {direct}
+            return {self._blocked(address, flags) or direct}
         found = layout.Service(*layout.SERVICE.unpack(service))
         if found.action == layout.SERVICE_REDIRECT:
+            if flags & End.BLOCKED:
+                return {Outcome(Verdict.DENY, Reason.BLOCKED)}
             return {self._outbound(source, (found.class_, End(found.flags)), number, port, "proxy")}
         if not found.slots:
             return {REFUSED_NO_BACKEND}
@@ -80,6 +86,9 @@ class Kernel:
             return None
         _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         destination = class4 if ipaddress.ip_address(remote).version == 4 else class6
+        blocked = self._blocked(remote)
+        if blocked is not None:
+            return blocked
         number = protocol_number(protocol)
         source, source_flags = self._peer(remote, port, number, by_port=False)
         if claim:
@@ -113,6 +122,16 @@ class Kernel:
         _, class4, class6, flags, _ = layout.WORKLOAD.unpack(raw)
         return class4 if ipaddress.ip_address(remote).version == 4 else class6, End(flags)
 
+    def blocked_by(self, address: str) -> int:
+        """The rule of a block list that an address is under, 0 if it is under none."""
+        return self._longest("blocked", address) or 0
+
+    def _blocked(self, address: str, flags: int = 0) -> Outcome | None:
+        if flags & End.BLOCKED:
+            return Outcome(Verdict.DENY, Reason.BLOCKED)
+        rule = self.blocked_by(address)
+        return Outcome(Verdict.DENY, Reason.BLOCKED, "", rule) if rule else None
+
     def connect_unenrolled(
         self, classes: tuple[int, int], address: str, port: int, protocol: str = "TCP"
     ) -> Outcome:
@@ -141,7 +160,9 @@ class Kernel:
             to, to_port, to_flags, _, to_class, _ = layout.BACKEND.unpack(raw)
             port = layout.port_number(to_port)
             name = f"{layout.address_text(to)}:{port}"
-            outcomes.add(self._outbound(source, (to_class, End(to_flags)), protocol, port, name))
+            blocked = self._blocked(layout.address_text(to), source[1])
+            there = (to_class, End(to_flags))
+            outcomes.add(blocked or self._outbound(source, there, protocol, port, name))
         return outcomes
 
     def _to_address(
@@ -165,9 +186,13 @@ class Kernel:
         return class_, End(flags)
 
     def outside(self, address: str) -> int:
-        best, found = -1, 0
+        return self._longest("blocks", address) or 0
+
+    def _longest(self, name: str, address: str) -> int | None:
+        """What the longest prefix that holds an address stands for."""
+        best, found = -1, None
         raw = int.from_bytes(address_bytes(address), "big")
-        for key, value in self.tables["blocks"].items():
+        for key, value in self.tables[name].items():
             bits, prefix = layout.BLOCK_KEY.unpack(key)
             shift = 128 - bits
             if raw >> shift == int.from_bytes(prefix, "big") >> shift and bits > best:
@@ -229,7 +254,7 @@ class Kernel:
     def _port_rule(self, ports: int, protocol: int, port: int) -> bytes | None:
         """The longest prefix that matches list, protocol and port (64 bits in all)."""
         best, found = -1, None
-        if protocol not in layout.PROTOCOL_NAMES:
+        if protocol not in layout.PROTOCOLS.values():
             protocol, port = layout.PORT_RULES_OTHER, 0
         wanted = int.from_bytes(layout.PORT_RULE_KEY.pack(0, ports, protocol, port_bytes(port))[4:])
         for key, value in self.tables["port_rules"].items():

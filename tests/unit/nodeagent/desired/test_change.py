@@ -39,6 +39,7 @@ class Mesh:
     policies: tuple[dict[str, object], ...]
     selector: dict[str, str]
     redirected: bool
+    blocked: tuple[str, ...] = ()
 
     def compiled(self) -> Compiler:
         compiler = Compiler("n1")
@@ -50,6 +51,8 @@ class Mesh:
             decode(o) for o in (*self._nodes(), *self._workloads(), self._service())
         ]
         objects += [decode(o) for o in (*self.policies, self._route())]
+        if self.blocked:
+            objects.append(decode(self._block_list()))
         facts = Facts(
             cgroups={("shop", "w0"): (100, 3), ("shop", "w1"): (101, 3)},
             redirected=frozenset({("shop", "web", 80)} if self.redirected else ()),
@@ -99,6 +102,14 @@ class Mesh:
             },
         }
 
+    def _block_list(self) -> dict[str, object]:
+        return {
+            "apiVersion": "mesh.hoplite.io/v1alpha1",
+            "kind": "BlockList",
+            "metadata": {"name": "bad"},
+            "spec": {"cidrs": list(self.blocked)},
+        }
+
     def _route(self) -> dict[str, object]:
         return {
             "apiVersion": "gateway.networking.k8s.io/v1",
@@ -146,6 +157,7 @@ meshes = st.builds(
     st.lists(policies, max_size=2, unique_by=lambda p: p["metadata"]["name"]).map(tuple),
     st.sampled_from(({"app": "a"}, {"app": "b"})),
     st.booleans(),
+    st.sampled_from(((), (), ("10.244.1.0/24", "192.0.2.1"), ("10.244.2.1",), ("::/0",))),
 )
 
 DIALLED = [(cgroup, a, p) for cgroup in (100, 101) for a in ADDRESSES for p in PORTS]
@@ -191,7 +203,7 @@ def one_change(old: Mesh, other: Mesh, what: str) -> Mesh:
 @given(
     meshes,
     meshes,
-    st.sampled_from(("policies", "labels", "ready", "selector", "redirected")),
+    st.sampled_from(("policies", "labels", "ready", "selector", "redirected", "blocked")),
 )
 def test_every_step_answers_like_before_or_after(old: Mesh, other: Mesh, what: str) -> None:
     new = one_change(old, other, what)
@@ -247,6 +259,21 @@ def check(kernel: Kernel, before: Answers, after: Answers) -> None:
 def test_no_known_pair_is_ever_pending(mesh: Mesh) -> None:
     for got in answers(Kernel(mesh.compiled().tables)).values():
         assert Reason.POLICY_PENDING not in {o.reason for o in got}
+
+
+def test_ipv4_lies_in_no_ipv6_block() -> None:
+    """Though addresses are kept as IPv6: the world is not let in by a policy about ::/0."""
+    peers = [{"ipBlock": {"cidr": "::/0"}}]
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "p", "namespace": "shop"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": peers}]},
+    }
+    mesh = Mesh(({"app": "a"},) * 3, (True,) * 3, (policy,), {"app": "a"}, redirected=False)
+    kernel = Kernel(mesh.compiled().tables)
+    outcomes = [kernel.accept(100, remote, 80) for remote in ("192.0.2.1", "2001:db8::1")]
+    assert [o.verdict for o in outcomes if o] == [Verdict.DENY, Verdict.ALLOW]
 
 
 def test_a_restart_writes_nothing() -> None:

@@ -12,7 +12,7 @@ from meshapi.watch import Snapshot
 from meshapi.wire import MeshSettings
 from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Table
-from nodeagent.desired.units import Facts
+from nodeagent.desired.units import Facts, HostEnd, Interfaces
 from nodeagent.state import advance, build, difference
 from tests.unit.nodeagent.desired.worlds import Manifest, anything, balancing, keyed
 
@@ -28,6 +28,10 @@ def facts(found: set[int], redirected: bool, unhealthy: set[int]) -> Facts:
             for base, namespace in ((1000, "shop"), (2000, "dev"))
             for i in sorted(found)
         },
+        interfaces=Interfaces(
+            {10 + i: HostEnd(i, (("shop", f"w{i}"),)) for i in sorted(found)}
+            | {20: HostEnd(7, (("dev", "w2"), ("shop", "w2")))}
+        ),
         redirected=frozenset({("shop", "s1", 80)} if redirected else ()),
         unhealthy={("shop", f"w{i}"): (8080,) for i in sorted(unhealthy)},
     )

@@ -41,6 +41,7 @@ KINDS = {
     "ClusterNetworkPolicy": worlds.cluster_policies(),
     "AuthorizationPolicy": worlds.authorization_policies(),
     "Quarantine": worlds.quarantines(),
+    "BlockList": worlds.block_lists(),
     "Workload": worlds.workloads(),
     "Service": worlds.services(),
     "HTTPRoute": worlds.routes(),

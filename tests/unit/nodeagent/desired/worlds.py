@@ -509,6 +509,22 @@ def quarantines() -> Strategy:
     )
 
 
+def block_lists() -> Strategy:
+    cidrs = st.sampled_from(
+        ("10.244.1.0/24", "10.244.2.2", "192.0.2.0/24", "fd00:244:1::/48", "172.30.0.2", "::/0")
+    )
+    return st.builds(
+        lambda name, found: {
+            "apiVersion": "mesh.hoplite.io/v1alpha1",
+            "kind": "BlockList",
+            "metadata": _meta(name),
+            "spec": {"cidrs": found},
+        },
+        st.sampled_from(("bl1", "bl2")),
+        st.lists(cidrs, min_size=1, max_size=3, unique=True),
+    )
+
+
 def policies() -> Strategy:
     return st.one_of(network_policies(), cluster_policies(), authorization_policies())
 
@@ -524,6 +540,7 @@ def anything() -> Strategy:
         cluster_policies(),
         authorization_policies(),
         quarantines(),
+        block_lists(),
     )
 
 
@@ -613,6 +630,7 @@ def meshes() -> Manifests:
         _some(routes(), most=1),
         _some(policies(), least=1, most=5),
         st.one_of(st.just([]), st.just([]), _some(quarantines())),
+        st.one_of(st.just([]), st.just([]), _some(block_lists())),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from meshapi.resources import HTTPRoute, MeshNode, Service, Workload
-from meshapi.verdict import Verdict
+from meshapi.resources import BlockList, HTTPRoute, MeshNode, Service, Workload
+from meshapi.verdict import Reason, Verdict
 from tests.unit.nodeagent.reference.deciding import decide
 from tests.unit.nodeagent.reference.mesh import (
     End,
@@ -44,6 +45,8 @@ def connect(
 
     None, if it goes to the node proxy and nobody is behind that: then nothing can be reached.
     """
+    if source.spec.network == "pod" and (blocked := blocking(world, *source.spec.addresses)):
+        return [blocked]
     caller = workload_end(world, source, version_of(address))
     for service in world.every(Service):
         if address in service.spec.addresses:
@@ -55,9 +58,11 @@ def connect(
                 return [_all_of(behind, protocol, world, "proxy")] if behind else []
             backends = list(_backends(world, service, found[0], version_of(address)))
             return [
-                _all_of([(caller, end, to)], protocol, world, f"{at}:{to}")
+                blocking(world, at) or _all_of([(caller, end, to)], protocol, world, f"{at}:{to}")
                 for end, at, to in backends
             ] or [REFUSED]
+    if blocked := blocking(world, address):
+        return [blocked]
     ends = ends_at(world, address, (protocol, port))
     if is_own(world, source.spec.node_name, address) and not any(
         (protocol, port) in {(p.protocol, p.port) for p in e.workload.spec.ports}
@@ -81,6 +86,8 @@ def accept(
     ``claimed`` is who a SYN says to come from, under the keys of the node whose address that is.
     Nobody else has vouched for the caller.
     """
+    if blocked := blocking(world, remote):
+        return blocked
     if claimed is not None:
         there = claimed.spec.node_name
         if there == destination.spec.node_name or nodes_of(world, remote) != {there}:
@@ -135,6 +142,18 @@ def is_own(world: World, node: str, address: str) -> bool:
     return any(
         n.metadata.name == node and address in n.spec.addresses for n in world.every(MeshNode)
     )
+
+
+def blocking(world: World, *addresses: str) -> Outcome | None:
+    """The refusal if some block list holds an address; IPv4 lies in no block of IPv6."""
+    rules = frozenset(
+        (blocks.kind, frozenset({blocks.metadata.name}), f"cidrs[{index}]")
+        for blocks in world.every(BlockList)
+        for index, cidr in enumerate(blocks.spec.cidrs)
+        for address in addresses
+        if ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
+    )
+    return Outcome(Verdict.DENY, refusals=(Refusal(Reason.BLOCKED, rules),)) if rules else None
 
 
 def _all_of(
