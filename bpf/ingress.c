@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Packets for a workload's sockets: decide at the SYN, or at a peer's first datagram.
+ * Packets for a workload's sockets: a SYN or a peer's first datagram is decided about (inbound.c).
  *
  * Every packet of every captured socket passes here, so an established connection's leaves after
  * a handful of instructions.
@@ -9,24 +9,6 @@
 #define TCP_FLAG_SYN	0x02
 #define TCP_FLAG_ACK	0x10
 #define LOOPBACK_INTERFACE	1	/* of every network namespace (LOOPBACK_IFINDEX) */
-
-struct packet {
-	union {
-		struct accepting_key tuple;
-		struct {
-			struct address remote;
-			struct address local;
-			__be16 remote_port;
-			__be16 local_port;
-		};
-	};
-	__be32 sequence;
-	u32 transport;			/* where the header after IP's begins */
-	u32 payload;			/* UDP: bytes after the header */
-	u32 payload_at;			/* and where they begin */
-	u8 protocol;
-	u8 tcp_flags;
-} __attribute__((aligned(8)));
 
 _Static_assert(__builtin_offsetof(struct packet, sequence) ==
 	       __builtin_offsetof(struct identity_tuple, sequence), "the same as in the tuple");
@@ -119,189 +101,6 @@ static __always_inline bool packet_is_syn(const struct packet *packet)
 	return (packet->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 }
 
-static __always_inline u8 inbound_flags(u32 claim, const struct decision *decision)
-{
-	return (claim ? FLOW_AUTHENTICATED : 0) |
-	       (decision->flags & DECISION_STRICT ? FLOW_STRICT : 0);
-}
-
-static __always_inline struct flow *inbound_flow(const struct settings *cfg,
-						 const struct workload *to, u64 cgroup,
-						 const struct packet *packet,
-						 const struct peer *from, u32 claim,
-						 const struct decision *decision)
-{
-	struct flow *flow = flow_draft();
-
-	if (!flow)
-		return NULL;		/* there always is one; the verifier does not know */
-	flow->started = bpf_ktime_get_ns();
-	flow->established = flow->started;
-	flow->cgroup = cgroup;
-	flow->dialled = packet->local;
-	flow->dialled_port = packet->local_port;
-	flow->actual = packet->remote;
-	flow->actual_port = packet->remote_port;
-	flow->source = from->identity;
-	flow->destination = to->identity;
-	flow->source_class = from->class;
-	flow->destination_class = workload_class(to, &packet->local);
-	flow->rule = decision->rule;
-	flow->epoch = cfg->policy_epoch;
-	flow->claim = claim;
-	flow->flags = inbound_flags(claim, decision);
-	flow->protocol = packet->protocol;
-	flow->direction = DIRECTION_INBOUND;
-	flow->verdict = decision->verdict;
-	flow->reason = decision->reason;
-	flow->path = from->flags & END_PROXY ? PATH_PROXY : PATH_DIRECT;
-	flow->hook = HOOK_INGRESS;
-	return flow;
-}
-
-static __always_inline void inbound_caller(const struct workload *to, const struct packet *packet,
-					   struct peer *from)
-{
-	struct endpoint at = {
-		.address = packet->remote,
-		.port = packet->remote_port,
-		.protocol = packet->protocol,
-	};
-
-	peer_find(&at, to->flags & END_HOST, false, from);
-}
-
-/* `claim` is not 0 for a caller that has proved who it is. */
-static __always_inline void inbound_decide(const struct workload *to, struct packet *packet,
-					   const struct peer *from, u32 claim,
-					   struct decision *decision)
-{
-	policy_inbound(to, from, address_is4(&packet->remote), packet->protocol,
-		       bpf_ntohs(packet->local_port), decision);
-	if (decision->flags & DECISION_STRICT && !claim)
-		identity_require(decision, identity_vouched(&packet->tuple));
-}
-
-/* The claim of a SYN if it is true; 0 if there is none or nobody looks; -EPERM if it is false. */
-static __always_inline s64 inbound_claim(const struct settings *cfg, struct __sk_buff *skb,
-					 const struct packet *packet, struct peer *from)
-{
-	if (!(cfg->flags & SETTINGS_IDENTITY))
-		return 0;
-	return identity_verify(skb, packet->transport, (const struct identity_tuple *)packet, from);
-}
-
-/* A refused packet: every one is counted, each attempt is told once. */
-static __always_inline int inbound_refuse(const struct flow *flow, const struct packet *packet,
-					  u64 cookie)
-{
-	struct refused_key key = {
-		.remote = packet->remote,
-		.remote_port = packet->remote_port,
-		.local_port = packet->local_port,
-		.sequence = packet->sequence,
-	};
-
-	if (refused_note(&key, flow->started))
-		flow_refused_again(flow);
-	else
-		flow_denied(flow, cookie);
-	return -EPERM;
-}
-
-static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buff *skb,
-				     const struct workload *to, u64 cgroup, struct packet *packet)
-{
-	struct decision decision = {};
-	struct limit *limit = NULL;
-	struct peer from = {};
-	s64 claim;
-
-	inbound_caller(to, packet, &from);
-	claim = inbound_claim(cfg, skb, packet, &from);
-	if (claim < 0) {
-		decision.verdict = VERDICT_DENY;
-		decision.reason = REASON_IDENTITY_FORGED;
-		claim = 0;
-	} else {
-		inbound_decide(to, packet, &from, claim, &decision);
-	}
-	decision_blocked(cfg, &packet->remote, &decision);
-	if (verdict_lets_through(decision.verdict)) {
-		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_TCP);
-		if (limit)
-			limit_decide(limit, limit_syn(cfg, limit, from.identity, &packet->tuple,
-						      packet->sequence), &decision);
-	}
-	if (!verdict_lets_through(decision.verdict)) {
-		struct flow *flow = inbound_flow(cfg, to, cgroup, packet, &from, claim, &decision);
-
-		return flow ? inbound_refuse(flow, packet, bpf_get_socket_cookie(skb)) : -EPERM;
-	}
-	struct accepting value = {
-		.cgroup = cgroup,
-		.source = from.identity,
-		.destination = to->identity,
-		.source_class = from.class,
-		.destination_class = workload_class(to, &packet->local),
-		.rule = decision.rule,
-		.verdict = decision.verdict,
-		.reason = decision.reason,
-		.path = from.flags & END_PROXY ? PATH_PROXY : PATH_DIRECT,
-		.flags = inbound_flags(claim, &decision),
-		.limited = limit ? 1 : 0,
-		.claim = claim,
-	};
-
-	accepting_put(&packet->tuple, &value);
-	return 0;
-}
-
-static __always_inline int datagram_stage(const struct settings *cfg, const struct workload *to,
-					  u64 cgroup, struct packet *packet, u64 cookie)
-{
-	struct datagram_key key = {
-		.cookie = cookie,
-		.remote = packet->remote,
-		.port = packet->remote_port,
-	};
-	struct flow *known = datagram_flow(&key), *flow;
-	struct decision decision = {};
-	struct counters *counters;
-	struct limit *limit;
-	struct peer from = {};
-
-	if (known) {
-		if (exchange_check(cfg, to, &key, known, HOOK_INGRESS))
-			return -EPERM;
-		exchange_count(known, packet->payload, true);
-		return 0;
-	}
-	inbound_caller(to, packet, &from);
-	inbound_decide(to, packet, &from, 0, &decision);
-	decision_blocked(cfg, &packet->remote, &decision);
-	if (verdict_lets_through(decision.verdict)) {
-		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_UDP);
-		if (limit)
-			limit_decide(limit, limit_datagram(cfg, limit, from.identity, &key.remote),
-				     &decision);
-	}
-	flow = inbound_flow(cfg, to, cgroup, packet, &from, 0, &decision);
-	if (!flow)
-		return -EPERM;
-	if (!verdict_lets_through(decision.verdict))
-		return inbound_refuse(flow, packet, cookie);
-	flow->received = packet->payload;
-	counters = flow_counters(flow);
-	if (counters) {
-		__sync_fetch_and_add(&counters->opened, 1);
-		__sync_fetch_and_add(&counters->received, packet->payload);
-	}
-	if (datagram_flow_put(&key, flow))
-		loss(LOSS_FLOW);
-	return 0;
-}
-
 /*
  * Loopback inside a pod stays inside the pod. A packet from outside may pretend: IPv6 lets in what
  * comes from an address of the receiver's own.
@@ -325,11 +124,32 @@ static __always_inline bool from_resolver(const struct packet *packet)
 	return is_resolver(&at);
 }
 
+static __always_inline bool learns_names(const struct settings *cfg, const struct packet *packet)
+{
+	return cfg->flags & SETTINGS_NAMES && from_resolver(packet);
+}
+
+/* Another program decides; returns only if it is not there, and then nothing is let in. */
+static __always_inline int arrival_leave(struct __sk_buff *skb, const struct packet *packet,
+					 u64 cgroup, u32 program)
+{
+	struct arrival *arrival = arrival_get();
+
+	if (!arrival)
+		return -EPERM;
+	arrival->packet = *packet;
+	arrival->cgroup = cgroup;
+	call(skb, program);
+	return -EPERM;
+}
+
 static __always_inline int ingress_stage(struct __sk_buff *skb)
 {
 	struct settings *cfg = settings_get();
+	struct datagram_key key = {};
 	struct packet packet = {};
 	struct workload *to;
+	struct flow *known;
 	u64 cgroup;
 	int error;
 
@@ -343,15 +163,21 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 		return to->flags & END_INGRESS ? error : 0;
 	if (inside_pod(skb, to, &packet))
 		return 0;
-	if (packet.protocol == IPPROTO_UDP) {
-		if (datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb)))
-			return -EPERM;
-		if (cfg->flags & SETTINGS_NAMES && from_resolver(&packet))
-			call(skb, CALL_DNS);
+	if (packet.protocol == IPPROTO_TCP)
+		return packet_is_syn(&packet) ? arrival_leave(skb, &packet, cgroup, CALL_SYN) : 0;
+	if (packet.protocol != IPPROTO_UDP)
 		return 0;
-	}
-	if (packet.protocol == IPPROTO_TCP && packet_is_syn(&packet))
-		return syn_stage(cfg, skb, to, cgroup, &packet);
+	key.cookie = bpf_get_socket_cookie(skb);
+	key.remote = packet.remote;
+	key.port = packet.remote_port;
+	known = datagram_flow(&key);
+	if (!known)
+		return arrival_leave(skb, &packet, cgroup, CALL_DATAGRAM);
+	if (exchange_check(cfg, to, &key, known, HOOK_INGRESS))
+		return -EPERM;
+	exchange_count(known, packet.payload, true);
+	if (learns_names(cfg, &packet))
+		call(skb, CALL_DNS);
 	return 0;
 }
 

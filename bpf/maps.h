@@ -71,7 +71,7 @@ BPF_TABLE_PINNED("hash", struct endpoint, u8, resolvers, SIZE_resolvers, PIN_res
 		 BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED("lru_hash", struct address, struct learnt, learnt, SIZE_learnt, PIN_learnt);
 BPF_TABLE_PINNED("percpu_array", u32, struct name, scratch, SIZE_scratch, PIN_scratch);
-BPF_TABLE_PINNED("percpu_array", u32, struct flow, drafts, SIZE_drafts, PIN_drafts);
+BPF_TABLE_PINNED("percpu_array", u32, struct arrival, arrivals, SIZE_arrivals, PIN_arrivals);
 BPF_TABLE_PINNED("prog", u32, u32, calls, SIZE_calls, PIN_calls);
 BPF_TABLE_PINNED("hash", struct resident_key, struct workload, residents, SIZE_residents,
 		 PIN_residents, BPF_F_NO_PREALLOC);
@@ -204,15 +204,12 @@ static __always_inline void call(struct __sk_buff *skb, u32 program)
 	calls.call(skb, program);
 }
 
-/* For a flow that an ingress program is making: there is no room for it on the stack. */
-static __always_inline struct flow *flow_draft(void)
+/* There always is one; only the verifier does not know. */
+static __always_inline struct arrival *arrival_get(void)
 {
 	u32 zero = 0;
-	struct flow *flow = drafts.lookup(&zero);
 
-	if (flow)
-		__builtin_memset(flow, 0, sizeof(*flow));
-	return flow;
+	return arrivals.lookup(&zero);
 }
 
 static __always_inline struct name *name_scratch(void)

@@ -30,7 +30,8 @@
 #include "datagram.c"	/* mesh_sendmsg4/6, mesh_recvmsg4/6 */
 #include "peername.c"	/* mesh_getpeername4, mesh_getpeername6 */
 #include "ingress.c"	/* mesh_ingress, mesh_egress */
-#include "dns.c"	/* mesh_dns */
+#include "inbound.c"	/* mesh_syn, mesh_datagram */
+#include "dns.c"	/* mesh_dns, mesh_dns_name, mesh_dns_records */
 #include "sockops.c"	/* mesh_sockops, mesh_release */
 #include "proxy.c"	/* proxy_sockops, proxy_getsockopt, proxy_getpeername4/6 */
 

@@ -246,6 +246,33 @@ struct accepting {
 	__u32 claim;
 };
 
+/* A TCP or UDP packet of a workload, as seen from there. */
+struct packet {
+	union {
+		struct accepting_key tuple;
+		struct {
+			struct address remote;
+			struct address local;
+			__be16 remote_port;
+			__be16 local_port;
+		};
+	};
+	__be32 sequence;
+	__u32 transport;		/* where the header after IP's begins */
+	__u32 payload;			/* UDP: bytes after the header */
+	__u32 payload_at;		/* and where they begin */
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u8 pad[2];
+} __attribute__((aligned(8)));
+
+/* The packet that mesh_ingress leaves to another program, and room for what becomes of it. */
+struct arrival {
+	struct packet packet;
+	__u64 cgroup;			/* the workload's */
+	struct flow flow;
+};
+
 /* vouched[tuple]: connections of this node to itself that were decided by a strict rule: since when. */
 #define VOUCHED_NS		130000000000ULL	/* a SYN is retransmitted for about 127 s */
 
@@ -404,7 +431,9 @@ struct learnt {
 #define CALL_DNS		0
 #define CALL_DNS_NAME		1
 #define CALL_DNS_RECORDS	2
-#define CALL_MAX		3
+#define CALL_SYN		3
+#define CALL_DATAGRAM		4
+#define CALL_MAX		5
 
 /* Room for one name, too big for the stack. */
 struct name {

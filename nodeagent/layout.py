@@ -72,9 +72,10 @@ PORT_RULE_KEY = struct.Struct("=IIBx2s")
 DOMAIN_KEY = struct.Struct("=QB7x")
 LEARNT = struct.Struct("=Q4I")
 # calls[i]: programs that others end in, by their place.
-CALLS = ("mesh_dns", "mesh_dns_name", "mesh_dns_records")
+CALLS = ("mesh_dns", "mesh_dns_name", "mesh_dns_records", "mesh_syn", "mesh_datagram")
 NAME_SIZE = 2648  # struct name: room for one, used by programs alone
 FLOW = struct.Struct("=QQQQQ16s16s2s2sIIIIIIIIIIBBBBBBBBI")
+ARRIVAL_SIZE = 64 + FLOW.size  # struct arrival: a packet and a flow, used by programs alone
 DATAGRAM_KEY = struct.Struct("=Q16s2s6x")
 SESSION = struct.Struct("=II")
 PAIR = struct.Struct("=IIIIHBBBBBx")
@@ -456,6 +457,7 @@ class MapSpec:
     key: int
     value: int
     entries: int
+    release: str = ""  # of a map that another version of the programs must not use
 
     @property
     def record(self) -> tuple[Record, Record] | None:
@@ -466,6 +468,8 @@ class MapSpec:
     def version(self) -> str:
         """Pins carry it: a map whose layout or size changes is another map."""
         version = f"{self.key}-{self.value}-{self.entries}"
+        if self.release:
+            return f"{version}-{self.release}"
         if self.record is None:
             return version
         return f"{version}-{hashlib.sha256(repr(self.record).encode()).hexdigest()[:8]}"
@@ -493,7 +497,7 @@ def map_specs(sizes: dict[str, int]) -> tuple[MapSpec, ...]:
         MapSpec("resolvers", "hash", ENDPOINT.size, 1, sizes["resolvers"]),
         MapSpec("learnt", "lru_hash", 16, LEARNT.size, sizes["learnt"]),
         MapSpec("scratch", "percpu_array", 4, NAME_SIZE, 1),
-        MapSpec("drafts", "percpu_array", 4, FLOW.size, 1),
+        MapSpec("arrivals", "percpu_array", 4, ARRIVAL_SIZE, 1),
         MapSpec("calls", "prog", 4, 4, len(CALLS)),
         MapSpec("sockets", "hash", 8, FLOW.size, sizes["sockets"]),
         MapSpec("datagrams", "hash", DATAGRAM_KEY.size, FLOW.size, sizes["datagrams"]),

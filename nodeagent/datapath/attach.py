@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -47,6 +47,7 @@ class Datapath:
     def __init__(self, pins: Path, specs: tuple[MapSpec, ...]) -> None:
         self.pins = pins
         self.specs = specs
+        self._common = specs
         self._maps: dict[str, libbpf.KernelMap] = {}
 
     @property
@@ -59,8 +60,11 @@ class Datapath:
         features.check(present)
         self.map_folder.mkdir(parents=True, exist_ok=True)
         folder = source_folder()
+        wanted = version(compile_text(folder, self._common, self.map_folder, present))
+        self.specs = tuple(
+            replace(spec, release=wanted) if spec.kind == "prog" else spec for spec in self._common
+        )
         text = compile_text(folder, self.specs, self.map_folder, present)
-        wanted = version(text)
         programs = self.pins / f"programs-{wanted}"
         compiled = not programs.exists()
         if compiled:

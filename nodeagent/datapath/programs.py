@@ -46,6 +46,8 @@ PROGRAMS: tuple[Program, ...] = (
     Program("mesh_getpeername4", _SOCK_ADDR, "cgroup_inet4_getpeername", "node"),
     Program("mesh_getpeername6", _SOCK_ADDR, "cgroup_inet6_getpeername", "node"),
     Program("mesh_ingress", _CGROUP_SKB, "cgroup_inet_ingress", "node"),
+    Program("mesh_syn", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
+    Program("mesh_datagram", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
     Program("mesh_dns", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
     Program("mesh_dns_name", _CGROUP_SKB, "cgroup_inet_ingress", "call"),
     Program("mesh_dns_records", _CGROUP_SKB, "cgroup_inet_ingress", "call"),

@@ -1,6 +1,6 @@
 """What policy says now of a connection that is open. Pure.
 
-The same questions in the same order as bpf/connect.c (outbound_decide) and bpf/ingress.c
+The same questions in the same order as bpf/connect.c (outbound_decide) and bpf/inbound.c
 (inbound_decide) ask them, with the tables that the kernel has.
 """
 

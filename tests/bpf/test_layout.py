@@ -65,6 +65,7 @@ TWINS: dict[str, tuple[struct.Struct, str]] = {
 SIZES = {
     "learnt": "learnt",
     "name": "scratch",
+    "arrival": "arrivals",
     "session": "sessions",
     "accepting_key": "accepting",
     "accepting": "accepting",

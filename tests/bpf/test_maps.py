@@ -175,7 +175,7 @@ def test_somebody_else_writing_is_noticed(datapath: Datapath) -> None:
 
 def test_every_map_is_there_with_its_size(datapath: Datapath) -> None:
     names = {path.name for path in datapath.map_folder.iterdir()}
-    assert names == {f"{s.name}@{s.version}" for s in map_specs(SIZES)}
+    assert names == {spec.pin for spec in datapath.specs}
 
 
 def test_a_changed_size_is_another_pin(pins: Path, datapath: Datapath) -> None:

@@ -182,7 +182,7 @@ def test_a_release_with_other_layouts_takes_over_what_is_open(lab: api.Lab, tmp_
         eventually(lambda: len(_silent_flows(lab)) == 2)  # what was made meanwhile is not lost
         now = {path.name for path in pins.iterdir()}
         assert {n.partition("@")[0] for n in now - before} == (
-            {"sockets", "datagrams", "drafts"} if release != ROOT else set()
+            {"sockets", "datagrams", "arrivals", "calls"} if release != ROOT else set()
         )
     for process in (tcp, udp):
         process.communicate("end\n", timeout=10)

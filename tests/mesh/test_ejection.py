@@ -284,12 +284,15 @@ spec:
 
 
 def test_a_refusal_by_the_servers_node_is_held_against_nobody_else(lab: api.Lab, name: str) -> None:
-    """Other nodes cannot tell host-network workloads apart, and drop what not all of them may do.
+    """Without identities in SYNs other nodes cannot tell host-network workloads apart, and drop
+    what not all of them may do.
 
     To host1, which its own node lets through, that looks like a dead server; others are unharmed.
     """
     eject(lab, name, consecutiveConnectFailures=2, baseEjectionSeconds=60)
     address = virtual(lab, name)
+    kill(lab, "node1", "hoplite-agent")
+    start_agent(lab, "node1", HOPLITE_AGENT_IDENTITY_TAGS="false")
     apply(lab, NOT_HOST2)
     try:
         found = patient(lab, HOSTS[0], address, 30, 0.5)
@@ -298,6 +301,8 @@ def test_a_refusal_by_the_servers_node_is_held_against_nobody_else(lab: api.Lab,
         assert dial(lab, PODS[0], address, 80, 60)["answers"].keys() == {"one", "two", "three"}
     finally:
         delete(lab, "networkpolicy", "shop", "not-host2")
+        kill(lab, "node1", "hoplite-agent")
+        start_agent(lab, "node1")
 
 
 # -- shown -----------------------------------------------------------------------------------------
