@@ -17,9 +17,8 @@ from nodeagent.datapath.sync import Change, Writer
 from nodeagent.desired.compiler import Compiler
 from nodeagent.desired.plan import Delta
 from nodeagent.desired.units import Facts
-from nodeagent.layout import MapSpec, address_bytes, map_specs
+from nodeagent.layout import MapSpec, address_bytes
 from nodeagent.state import Changes, build
-from tests.bpf.conftest import SIZES
 
 pytestmark = pytest.mark.root
 
