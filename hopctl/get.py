@@ -124,15 +124,24 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
     import datetime as dt
 
     from hopctl.columns import Context
-    from meshapi.resources import HTTPRoute, MeshNode, Quarantine, Service, Workload, by_word
+    from meshapi.resources import (
+        HTTPRoute,
+        MeshNode,
+        Quarantine,
+        Service,
+        TrafficPolicy,
+        Workload,
+        by_word,
+    )
 
     now = dt.datetime.now(dt.UTC)
     if kind.type is MeshNode:
         listing = await client.listing(by_word("namespaces"))
         return Context(int(listing.version), now)
     if kind.type is Service:
-        workloads, routes, nodes = await asyncio.gather(
-            *(client.list_all(by_word(word)) for word in ("workloads", "httproutes", "meshnodes"))
+        words = ("workloads", "httproutes", "meshnodes", "trafficpolicies")
+        workloads, routes, nodes, policies = await asyncio.gather(
+            *(client.list_all(by_word(word)) for word in words)
         )
         return Context(
             0,
@@ -140,6 +149,7 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
             [w for w in workloads if isinstance(w, Workload)],
             [r for r in routes if isinstance(r, HTTPRoute)],
             nodes=[n for n in nodes if isinstance(n, MeshNode)],
+            policies=[p for p in policies if isinstance(p, TrafficPolicy)],
         )
     if kind.type is Workload:
         quarantines = await client.list_all(by_word("quarantines"))
