@@ -11,6 +11,7 @@ import sys
 
 from hopctl import apply, delete, explain, flows, get, quarantine, token, version
 from hopctl.errors import UsageError
+from meshapi import __version__
 from meshapi.errors import HopliteError
 
 _VERBS = (apply, get, delete, flows, quarantine, token, explain, version)
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Apply resources to a Hoplite mesh and look at what happens there.",
         epilog="The controller is named by HOPLITE_SERVER, HOPLITE_CA_FILE and HOPLITE_TOKEN_FILE.",
     )
+    parser.add_argument("--version", action="version", version=f"hopctl {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in _VERBS:
         verb.add(verbs)

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     if bool(arguments.files) == bool(arguments.kind):
         raise UsageError("give KIND and NAME, or -f FILE", where="delete")
     if arguments.kind and not arguments.names:
-        raise UsageError(f"which {arguments.kind}?", where="delete", fix="give its name")
+        raise UsageError(f"no NAME after {arguments.kind}", where="delete", fix="give at least one")
     return asyncio.run(_delete(arguments))
 
 

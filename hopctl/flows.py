@@ -28,6 +28,7 @@ _HEADER = (
     "BYTES",
     "DURATION",
 )
+_WIDE_HEADER = ("STATE", "HOOK", "AUTHENTICATED", "POLICY", "RULE")
 _TONES: dict[str, Tone] = {"DENY": "bad", "AUDIT": "warn"}
 _BATCH = 200  # rows that are aligned together
 
@@ -58,7 +59,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--protocol", default="", metavar="P", help="TCP, UDP, ICMP, …")
     parser.add_argument("--path", default="", metavar="P", help="direct or proxy")
     parser.add_argument("--last", type=int, metavar="N", help="only the newest N")
-    parser.add_argument("-o", "--output", default="table", choices=("table", "json"))
+    parser.add_argument("-o", "--output", default="table", choices=("table", "wide", "json"))
     parser.set_defaults(run=run)
 
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     query = read_query(arguments, time.time())
     target = connection.find(arguments, os.environ)
-    return asyncio.run(_flows(target, query, as_json=arguments.output == "json"))
+    return asyncio.run(_flows(target, query, arguments.output))
 
 
 def read_query(arguments: argparse.Namespace, now: float) -> FlowQuery:
@@ -97,11 +98,12 @@ def read_query(arguments: argparse.Namespace, now: float) -> FlowQuery:
     return query
 
 
-async def _flows(target: connection.Connection, query: FlowQuery, *, as_json: bool) -> int:
+async def _flows(target: connection.Connection, query: FlowQuery, output: str) -> int:
     from hopctl.output import Table, warn
     from meshapi import codec
 
-    table, rows, count = Table(_HEADER), [], 0
+    wide = output == "wide"
+    table, rows, count = Table(header(wide=wide)), [], 0
     async with target.client() as client:
         async for reply in client.flows(query):
             for coverage in reply.coverage or ():
@@ -111,10 +113,10 @@ async def _flows(target: connection.Connection, query: FlowQuery, *, as_json: bo
             if reply.flow is None:
                 continue
             count += 1
-            if as_json:
+            if output == "json":
                 sys.stdout.write(codec.encode_json(reply.flow).decode() + "\n")
             else:
-                rows.append(row(reply.flow))
+                rows.append(row(reply.flow, wide=wide))
             if len(rows) == _BATCH:
                 table.write(rows)
                 rows = []
@@ -125,16 +127,24 @@ async def _flows(target: connection.Connection, query: FlowQuery, *, as_json: bo
     return 0
 
 
-def row(flow: Flow) -> list[Cell]:
+def header(*, wide: bool) -> tuple[str, ...]:
+    """The columns' names."""
+    return (*_HEADER, *_WIDE_HEADER) if wide else _HEADER
+
+
+def row(flow: Flow, *, wide: bool = False) -> list[Cell]:
     """A flow's cells. Pure but for the local time zone."""
     import datetime as dt
 
     from hopctl.output import Cell
+    from hopctl.when import lasted
 
+    nothing = Cell("-", "dim")
+    refused = flow.state == "denied"
     moment = dt.datetime.fromisoformat(flow.time).astimezone()
     tone: Tone = _TONES.get(flow.verdict, "good")
     service = flow.service
-    return [
+    cells = [
         Cell(moment.strftime("%m-%d %H:%M:%S.%f")[:-3], "dim"),
         Cell(flow.node),
         Cell({"outbound": "out", "inbound": "in"}[flow.direction]),
@@ -145,15 +155,26 @@ def row(flow: Flow) -> list[Cell]:
         Cell(flow.verdict, tone),
         Cell(flow.reason, tone if tone != "good" else ""),
         Cell(flow.path, "warn" if flow.path == "proxy" else ""),
-        Cell(f"{size(flow.bytes_sent)}/{size(flow.bytes_received)}"),
-        Cell(f"{flow.duration_ms:.1f} ms"),
+        nothing if refused else Cell(f"{size(flow.bytes_sent)}/{size(flow.bytes_received)}"),
+        nothing if refused else Cell(lasted(flow.duration_ms)),
     ]
+    if wide:
+        policy = f"{flow.policy_kind} {flow.policy}" if flow.policy else ""
+        words = (flow.state, flow.hook, "yes" if flow.authenticated else "", policy, flow.rule)
+        cells += [Cell(text) if text else nothing for text in words]
+    return cells
 
 
 def end(endpoint: FlowEndpoint, *, port: bool) -> str:
     """One end by its name where it has one, otherwise by its address."""
-    name = f"{endpoint.namespace}/{endpoint.name}" if endpoint.namespace else endpoint.name
     address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+    name = endpoint.name
+    if name and endpoint.namespace:
+        name = f"{endpoint.namespace}/{name}"
+    elif endpoint.kind in ("world", "unknown"):  # named after the kind: the address says more
+        name = address or name
+    elif endpoint.kind == "node":
+        name = endpoint.node or name
     shown = name or address or endpoint.kind
     return f"{shown}:{endpoint.port}" if port and endpoint.port else shown
 

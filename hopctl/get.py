@@ -12,7 +12,7 @@ from hopctl import connection
 if TYPE_CHECKING:
     from hopctl.columns import Context
     from meshapi.client import ApiClient
-    from meshapi.resources import Kind, Resource
+    from meshapi.resources import Kind, Resource, TrafficPolicy
 
 
 def add(verbs: Any) -> None:
@@ -140,6 +140,7 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
             [w for w in workloads if isinstance(w, Workload)],
             [r for r in routes if isinstance(r, HTTPRoute)],
             nodes=[n for n in nodes if isinstance(n, MeshNode)],
+            policies=await _balancing(client),
         )
     if kind.type is Workload:
         quarantines = await client.list_all(by_word("quarantines"))
@@ -157,3 +158,11 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
 
 def _name(resource: Resource) -> str:
     return f"{resource.kind.lower()}/{resource.metadata.name}\n"
+
+
+async def _balancing(client: ApiClient) -> list[TrafficPolicy]:
+    """What says how services are balanced."""
+    from meshapi.resources import TrafficPolicy, by_word
+
+    found = await client.list_all(by_word("trafficpolicies"))
+    return [policy for policy in found if isinstance(policy, TrafficPolicy)]

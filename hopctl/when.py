@@ -43,7 +43,18 @@ def ago(timestamp: str, now: dt.datetime) -> str:
     """How long ago an RFC 3339 time was, in its two largest units."""
     if not timestamp:
         return ""
-    seconds = int(max(0.0, (now - dt.datetime.fromisoformat(timestamp)).total_seconds()))
+    return _spelled(int(max(0.0, (now - dt.datetime.fromisoformat(timestamp)).total_seconds())))
+
+
+def lasted(milliseconds: float) -> str:
+    """How long something took, in three or four digits or its two largest units."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.1f} ms"
+    seconds = milliseconds / 1000
+    return f"{seconds:.1f} s" if seconds < 60 else _spelled(int(seconds))
+
+
+def _spelled(seconds: int) -> str:
     for unit, size, lower, lower_size in (
         ("d", 86_400, "h", 3600),
         ("h", 3600, "m", 60),

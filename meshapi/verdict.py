@@ -91,7 +91,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.INGRESS_DENIED: "policies select the destination for ingress and no rule allows this",
     Reason.NO_BACKEND: "the service has no ready backend",
     Reason.PROXY_DIRECT: "the node proxy's port was dialled directly",
-    Reason.POLICY_PENDING: "this pair is not yet in the policy map; refused until it is",
+    Reason.POLICY_PENDING: "what policy says is not yet in the kernel's table; refused until it is",
     Reason.STATE_FULL: "a kernel table is full; refused because it could not be tracked",
     Reason.SERVICE_PORT_UNKNOWN: "the service has no such port",
     Reason.QUARANTINED: "one end is quarantined",

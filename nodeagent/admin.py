@@ -78,7 +78,7 @@ class Admin:
         return web.Response(text="ready\n")
 
     async def _version(self, _: web.Request) -> web.Response:
-        return web.json_response({"version": __version__})
+        return _json({"version": __version__})
 
     async def _config_dump(self, _: web.Request) -> web.Response:
         """The objects in this node's scope and what has become of them, sorted."""
@@ -151,9 +151,10 @@ class Admin:
         )
 
 
-def _json(value: Any) -> web.Response:
+def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(
-        body=msgspec.json.format(msgspec.json.encode(value), indent=2),
+        status=status,
+        body=msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n",
         content_type="application/json",
     )
 
@@ -165,6 +166,6 @@ async def _refusals(
     try:
         return await handler(request)
     except InvalidError as error:
-        return web.json_response({"error": str(error)}, status=422)
+        return _json({"error": str(error)}, status=422)
     except HopliteError as error:
-        return web.json_response({"error": str(error)}, status=400)
+        return _json({"error": str(error)}, status=400)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
+import urllib.parse
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import msgspec
 
 from meshapi import nodecontract
 from meshapi.endpoint import Endpoint, parse
-from meshapi.errors import ConfigError
-from meshapi.resources.checks.common import labels
+from meshapi.errors import ConfigError, Problem
+from meshapi.resources.checks.common import DNS_SUBDOMAIN, LABEL_FIX, ip, labels
 
 PREFIX = "HOPLITE_AGENT"
 SHORTEST_KEY_SECONDS = 8
@@ -56,7 +58,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     controller: str
     cgroup_root: str
     proxy_cgroup: str = "hoplite-l7proxy"
-    proxy_uid: int = 0
+    proxy_uid: Annotated[int, msgspec.Meta(ge=0)] = 0
     addresses: tuple[str, ...] = ()
     proxy_addresses: tuple[str, ...] = ()
     node_labels: dict[str, str] = {}
@@ -71,13 +73,13 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     identity_tags: bool = True
     identity_key_seconds: int = 86400
     behind_nat: bool = msgspec.field(default=False, name="behindNAT")
-    flow_history: int = 50000
-    udp_idle_seconds: float = 10.0
+    flow_history: Annotated[int, msgspec.Meta(ge=512)] = 50000
+    udp_idle_seconds: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     map_sizes: dict[str, int] = {}
     uplinks: tuple[str, ...] = ()
     interface_hooks: Literal["auto", "tcx", "clsact", "none"] = "auto"
     i_own_this_machine: bool = False
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def check(self) -> None:
         """Refuse what the types let through."""
@@ -89,8 +91,25 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
                 where="$.identityKeySeconds",
                 fix=f"at least {SHORTEST_KEY_SECONDS}: every node has to hear of every key",
             )
-        for problem in labels("$.nodeLabels", self.node_labels):
+        for problem in self._problems():
             raise ConfigError(problem.what, where=problem.path, fix=problem.fix)
+
+    def _problems(self) -> Iterator[Problem]:
+        if not DNS_SUBDOMAIN.fullmatch(self.node_name):
+            yield Problem("$.nodeName", f"{self.node_name!r} is not a valid name", LABEL_FIX)
+        url = urllib.parse.urlsplit(self.controller)
+        if url.scheme != "https" or not url.hostname:
+            fix = f"write e.g. https://192.0.2.1:{nodecontract.CONTROLLER_PORT}"
+            yield Problem("$.controller", f"{self.controller!r} is not an https URL", fix)
+        for i, text in enumerate(self.addresses):
+            yield from ip(f"$.addresses[{i}]", text)
+        for i, text in enumerate(self.proxy_addresses):
+            yield from ip(f"$.proxyAddresses[{i}]", text)
+        host, _, port = self.metrics_listen.rpartition(":")
+        if self.metrics_listen and not (host and port.isdecimal() and 1 <= int(port) <= 65535):
+            fix = f"write e.g. 127.0.0.1:{nodecontract.AGENT_METRICS_PORT}, or '' for no port"
+            yield Problem("$.metricsListen", f"{self.metrics_listen!r} is not host:port", fix)
+        yield from labels("$.nodeLabels", self.node_labels)
 
     def sizes(self) -> dict[str, int]:
         """Entries of every map; an unknown name or a wrong size is refused."""

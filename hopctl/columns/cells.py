@@ -9,7 +9,15 @@ from typing import Any
 
 from hopctl.output import Cell
 from hopctl.when import ago
-from meshapi.resources import Condition, HTTPRoute, LabelSelector, MeshNode, Resource, Workload
+from meshapi.resources import (
+    Condition,
+    HTTPRoute,
+    LabelSelector,
+    MeshNode,
+    Resource,
+    TrafficPolicy,
+    Workload,
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,7 @@ class Context:
     routes: Sequence[HTTPRoute] = ()
     quarantined: Collection[tuple[str, str]] = ()  # namespace and name of workloads
     nodes: Sequence[MeshNode] = ()
+    policies: Sequence[TrafficPolicy] = ()
 
 
 Row = Callable[[Any, Context], list[Cell]]

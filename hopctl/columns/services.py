@@ -6,6 +6,7 @@ from hopctl.columns.cells import Columns, Context, age, condition, messages, pai
 from hopctl.output import Cell, Tone
 from meshapi.backends import takes_connections
 from meshapi.resources import Condition, HTTPRoute, Namespace, Service, TrafficPolicy
+from meshapi.resources.traffic import affinity_seconds, locality
 from meshapi.selectors import contains
 
 
@@ -41,17 +42,30 @@ def _service(service: Service, context: Context) -> list[Cell]:
 
 def _service_wide(service: Service, context: Context) -> list[Cell]:
     spec = service.spec
+    policy = _policy(service, context)
+    seconds, nearby = affinity_seconds(service, policy), locality(service, policy)
     wishes = [
-        f"affinity {spec.session_affinity}" if spec.session_affinity == "ClientIP" else "",
-        spec.traffic_distribution or "",
-        "Local" if spec.internal_traffic_policy == "Local" else "",
+        f"affinity {seconds}s" if seconds else "",
+        f"prefer {nearby}" if nearby != "None" else "",
+        "local only" if spec.internal_traffic_policy == "Local" else "",
     ]
     return [
         text(pairs(spec.selector)),
-        text(",".join(filter(None, wishes))),
+        text(", ".join(filter(None, wishes))),
         _ejected(service, context),
         age(service, context),
     ]
+
+
+def _policy(service: Service, context: Context) -> TrafficPolicy | None:
+    """The TrafficPolicy of a service; it has one at most."""
+    meta = service.metadata
+    for policy in context.policies:
+        if policy.metadata.namespace == meta.namespace and any(
+            ref.name == meta.name for ref in policy.spec.target_refs
+        ):
+            return policy
+    return None
 
 
 def _ejected(service: Service, context: Context) -> Cell:
@@ -114,7 +128,8 @@ def _parts(policy: TrafficPolicy) -> list[str]:
     if spec.health_check:
         parts.append(f"{spec.health_check.protocol} check {spec.health_check.interval_seconds}s")
     if spec.outlier_detection:
-        parts.append(f"eject after {spec.outlier_detection.consecutive_connect_failures or '-'}")
+        failures = spec.outlier_detection.consecutive_connect_failures
+        parts.append(f"eject after {failures}" if failures else "no ejection")
     if spec.connection_limits:
         limit = spec.connection_limits.per_identity
         if limit.connections_per_second:

@@ -103,7 +103,7 @@ def _protocols(at: str, protocols: Sequence[ProtocolMatch]) -> Problems:
             if transport is not None:
                 yield from _port(f"{path}.{name}.destinationPort", transport.destination_port)
         if match.sctp is not None:
-            yield Problem(f"{path}.sctp", "SCTP is not policed by Hoplite", "remove the entry")
+            yield Problem(f"{path}.sctp", "Hoplite tells no SCTP ports apart", "remove the entry")
         named = match.destination_named_port
         if named is not None and not PORT_NAME.fullmatch(named):
             yield Problem(

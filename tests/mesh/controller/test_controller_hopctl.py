@@ -171,7 +171,7 @@ async def report(controller):
         (["get", "ns", "-n", "a"], 2, "belongs to no namespace"),
         (["get", "svc", "-A", "-n", "a"], 2, "-A and -n together"),
         (["get", "svc", "-l", "=("], 1, "labelSelector: cannot read"),
-        (["delete", "svc"], 2, "which svc?"),
+        (["delete", "svc"], 2, "no NAME after svc"),
         (["delete"], 2, "give KIND and NAME, or -f FILE"),
         (["delete", "svc", "nix", "-n", "shop"], 1, "Service shop/nix does not exist"),
         (["delete", "ns", "shop"], 1, "is not empty: it holds Service shop/web, Workload shop/web"),

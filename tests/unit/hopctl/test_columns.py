@@ -191,7 +191,28 @@ def test_a_service_leaves_out_backends_that_take_no_connections():
         "svc", decode("Service", "web", spec, "v1"), wide=True, workloads=[workload("a"), drained]
     )
     assert found["BACKENDS"].text == "1/2"
-    assert found["BALANCING"].text == "affinity ClientIP,PreferClose"
+    assert found["BALANCING"].text == "affinity 10800s, prefer Zone"
+
+
+def test_a_service_shows_the_balancing_that_holds():
+    """A TrafficPolicy's word goes before the service's own; another service's does not count."""
+    spec = {"ports": [{"port": 80}], "internalTrafficPolicy": "Local"}
+    spec["sessionAffinity"], spec["trafficDistribution"] = "ClientIP", "PreferSameZone"
+    web = decode("Service", "web", spec, "v1")
+    affinity = {"affinity": {"type": "ClientIP", "timeoutSeconds": 60}}
+    policies = [
+        traffic_policy("other", {"locality": {"prefer": "Node"}}),
+        traffic_policy("web", affinity),
+    ]
+    found = shown("svc", web, wide=True, policies=policies)
+    assert found["BALANCING"].text == "affinity 60s, prefer Zone, local only"
+    found = shown("svc", web, wide=True, policies=policies[:1])
+    assert found["BALANCING"].text == "affinity 10800s, prefer Zone, local only"
+
+
+def traffic_policy(service, balancing):
+    target = {"kind": "Service", "name": service}
+    return decode("TrafficPolicy", service, {"targetRefs": [target], "loadBalancing": balancing})
 
 
 POLICY_API = "policy.networking.k8s.io/v1alpha2"
@@ -266,6 +287,11 @@ def test_a_traffic_policy_says_what_it_does():
         "affinity 10800s, prefer Zone, HTTP check 5s, eject after 5, limit 10/s, limit 5 open"
     )
     assert found["RESOLVEDREFS"].text == "False (Because)"
+    off = {
+        "targetRefs": [{"kind": "Service", "name": "web"}],
+        "outlierDetection": {"consecutiveConnectFailures": 0},
+    }
+    assert shown("tp", decode("TrafficPolicy", "t", off))["DOES"].text == "no ejection"
 
 
 def test_quarantines_and_block_lists_say_whom_and_why():

@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from hopctl.errors import UsageError
-from hopctl.flows import end, gap, read_query, row, size
+from hopctl.flows import end, gap, header, read_query, row, size
 from meshapi.flow import Flow, FlowCoverage, FlowEndpoint, FlowQuery
 
 DEFAULTS = {
@@ -65,6 +65,12 @@ def test_a_refusal_names_the_flag(flags, flag):
         ({"kind": "world", "address": "fd00::1", "port": 443}, True, "[fd00::1]:443"),
         ({"kind": "node", "name": "n1"}, True, "n1"),
         ({"kind": "world"}, True, "world"),
+        ({"kind": "world", "name": "world", "address": "1.2.3.4", "port": 80}, True, "1.2.3.4:80"),
+        ({"kind": "unknown", "name": "unknown", "address": "1.2.3.4"}, False, "1.2.3.4"),
+        ({"kind": "node", "name": "node", "node": "n1", "port": 53}, True, "n1:53"),
+        ({"kind": "node", "name": "node", "address": "169.254.77.1"}, False, "node"),
+        ({"kind": "proxy", "name": "node-proxy", "address": "10.0.0.1"}, False, "node-proxy"),
+        ({"kind": "workload", "namespace": "shop", "address": "10.0.0.1"}, False, "10.0.0.1"),
     ],
 )
 def test_an_end_is_named_as_well_as_it_can_be(endpoint, port, text):
@@ -96,6 +102,34 @@ def test_a_flow_without_a_service_is_a_whole_row():
     assert len(cells) == 12
     assert cells[5].text == "-"
     assert (cells[7].text, cells[7].tone) == ("DENY", "bad")
+    assert [c.text for c in cells[10:]] == ["-", "-"], "it has no bytes and did not last"
+
+
+def test_a_wide_row_says_where_it_was_decided_and_by_what():
+    flow = Flow(
+        time="2026-01-01T00:00:00Z", node="n1", direction="inbound", protocol="TCP",
+        verdict="ALLOW", reason="POLICY_ALLOW", reason_code=3, path="direct", state="cut",
+        source=FlowEndpoint(), destination=FlowEndpoint(), hook="ingress", authenticated=True,
+        policy="shop/web", policy_kind="NetworkPolicy", rule="ingress[0]", duration_ms=61_000.0,
+    )  # fmt: skip
+    cells = dict(zip(header(wide=True), row(flow, wide=True), strict=True))
+    assert cells["DURATION"].text == "1m1s"
+    assert cells["STATE"].text == "cut"
+    assert cells["HOOK"].text == "ingress"
+    assert cells["AUTHENTICATED"].text == "yes"
+    assert cells["POLICY"].text == "NetworkPolicy shop/web"
+    assert cells["RULE"].text == "ingress[0]"
+
+
+def test_a_wide_row_has_a_dash_for_what_there_is_not():
+    flow = Flow(
+        time="2026-01-01T00:00:00Z", node="n1", direction="outbound", protocol="TCP",
+        verdict="ALLOW", reason="NO_POLICY", reason_code=2, path="direct", state="closed",
+        source=FlowEndpoint(), destination=FlowEndpoint(),
+    )  # fmt: skip
+    cells = dict(zip(header(wide=True), row(flow, wide=True), strict=True))
+    assert {cells[n].text for n in ("HOOK", "AUTHENTICATED", "POLICY", "RULE")} == {"-"}
+    assert len(row(flow)) == len(header(wide=False))
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_small_verbs_load_no_heavy_module():
         (["flows", "--help"], "REDIRECT or AUDIT"),
         (["quarantine", "--help"], "--allow-from NAMESPACE/WORKLOAD|CIDR"),
         (["--help"], "VERB"),
+        (["--version"], "hopctl "),
         (["apply", "--help"], "--strict"),
     ],
 )
@@ -62,6 +63,12 @@ def test_answers_that_need_no_controller(arguments, text):
     finished = hopctl(*arguments)
     assert finished.returncode == 0
     assert text in finished.stdout
+
+
+def test_deleting_without_a_name_is_a_usage_error_in_one_line():
+    finished = hopctl("delete", "node")
+    assert finished.returncode == 2
+    assert finished.stderr == "hopctl: delete: no NAME after node; give at least one\n"
 
 
 def test_a_missing_controller_is_a_usage_error_in_one_line():

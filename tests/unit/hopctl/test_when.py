@@ -3,7 +3,7 @@ import datetime as dt
 import pytest
 
 from hopctl.errors import UsageError
-from hopctl.when import ago, duration, instant
+from hopctl.when import ago, duration, instant, lasted
 
 NOW = 1_800_000_000.0
 
@@ -59,3 +59,11 @@ def test_ages(seconds, shown):
     born = (now - dt.timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
     assert ago(born, now) == shown
     assert ago("", now) == ""
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [(0.04, "0.0 ms"), (999.9, "999.9 ms"), (1000, "1.0 s"), (30_042, "30.0 s"), (90e6, "1d1h")],
+)
+def test_what_something_lasted(milliseconds, shown):
+    assert lasted(milliseconds) == shown

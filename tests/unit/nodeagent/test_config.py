@@ -1,10 +1,16 @@
-"""The agent's settings, as far as they are refused."""
+"""The agent's settings, as far as they are refused, and that the documentation has them all."""
 
+import re
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from meshapi import settings
 from meshapi.errors import ConfigError
-from nodeagent.config import PREFIX, AgentConfig
+from nodeagent.config import DEFAULT_SIZES, PREFIX, AgentConfig
+
+DOCS = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 TEXT = "{nodeName: n1, controller: 'https://c:7443', cgroupRoot: /sys/fs/cgroup/x}"
 
@@ -32,3 +38,18 @@ def test_labels_come_from_the_environment_too():
 def test_what_is_wrong_is_named(environment, words):
     with pytest.raises(ConfigError, match=words):
         load(**environment).check()
+
+
+def documented() -> str:
+    return DOCS.read_text().partition("## hoplite-agent")[2].partition("\n## ")[0]
+
+
+def test_every_setting_is_documented():
+    rows = re.findall(r"^\| (`[^|]+`) \|", documented(), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(f.encode_name for f in msgspec.structs.fields(AgentConfig))
+
+
+def test_every_size_of_a_map_is_documented():
+    text = documented().partition("`mapSizes`, with")[2]
+    assert {n: int(size) for n, size in re.findall(r"`(\w+)`\s(\d+)", text)} == DEFAULT_SIZES

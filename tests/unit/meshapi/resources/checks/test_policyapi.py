@@ -160,7 +160,7 @@ def test_only_workloads_have_named_ports(peer):
 
 
 def test_the_refusals_read_well():
-    assert "SCTP is not policed by Hoplite" in words(CNP, ingress(protocols=[{"sctp": {}}]))
+    assert "Hoplite tells no SCTP ports apart" in words(CNP, ingress(protocols=[{"sctp": {}}]))
     assert "more than 25; at most 25" in words(CNP, ingress(protocols=[{"sctp": {}}] * 26))
     assert "use Accept or Deny or Pass" in words(CNP, ingress(action="Log"))
     assert "holds namespaces and pods" in words(CNP, ingress({**EVERYBODY, **pods()}))
