@@ -196,3 +196,77 @@ def test_nothing_of_a_quarantined_workload_passes_but_answers_to_whom_it_lets_in
     eventually(lambda: {t[:3] + t[4:] for t in told(lab, "uplink")} >= wanted)
     delete(lab, "quarantine", "shop", "far-echo")
     eventually(lambda: dial(lab, FAR_ECHO, to4, TCP)["answers"] == {"echo": 1})
+
+
+# -- from outside, past the hooks of any node ------------------------------------------------------
+
+# Sends packets (Python text) from a namespace, wherever its routes lead.
+FROM_OUTSIDE = """
+import logging, sys
+logging.getLogger("scapy").setLevel(logging.ERROR)
+from scapy.all import *
+conf.verb = 0
+for packet in eval(sys.argv[1]):
+    send(packet)
+"""
+
+# The first half of a handshake from an address that nobody answers for; when told to, the other.
+HANDSHAKE = """
+import logging, sys
+logging.getLogger("scapy").setLevel(logging.ERROR)
+from scapy.all import *
+conf.verb = 0
+source, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+there = IP(src=source, dst=address)
+answer = sr1(there / TCP(sport=4040, dport=port, flags="S", seq=100), timeout=5)
+print(answer[TCP].flags, flush=True)
+sys.stdin.readline()
+send(there / TCP(sport=4040, dport=port, flags="A", seq=101, ack=answer[TCP].seq + 1))
+"""
+
+GHOST = "198.51.100.9"
+
+CLOSED_TO_WORLD = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: far-echo, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: echo}}
+  ingress: [{from: [{podSelector: {}}, {namespaceSelector: {}}]}]
+"""
+
+
+def test_a_handshake_that_ends_after_policy_has_changed_is_cut(lab: api.Lab) -> None:
+    """It was let in at its SYN; nothing asks again when it is established."""
+    node = next(n for n in lab.record.plan.nodes if n.name == "node2")
+    netns.within(node.netns, _route_to_ghost)
+    own = addresses(lab, FAR_ECHO)[0]
+    command = [sys.executable, "-c", HANDSHAKE, GHOST, own, str(TCP)]
+    caller = netns.within(
+        lab.record.plan.fabric,
+        lambda: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True),
+    )
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "SA\n"
+        apply(lab, CLOSED_TO_WORLD)
+        caller.communicate("go\n", timeout=20)
+        eventually(
+            lambda: (
+                [
+                    f.reason
+                    for f in flows(lab, destination="shop/far-echo", direction="inbound")
+                    if f.source.port == 4040 and f.state == "cut"
+                ]
+                == ["INGRESS_DENIED"]
+            )
+        )
+    finally:
+        caller.kill()
+        caller.wait()
+        delete(lab, "networkpolicy", "shop", "far-echo")
+
+
+def _route_to_ghost() -> None:
+    with IPRoute() as ip:
+        ip.route("add", dst=f"{GHOST}/32", gateway=FABRIC4)
