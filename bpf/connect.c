@@ -95,7 +95,7 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 		flow->flags |= FLOW_STRICT;
 		identity_require(&decision, identity_provable(flow->node, to_flags, to->protocol));
 	}
-	outbound_blocked(cfg, from, &to->address, &decision);
+	workload_blocked(cfg, from, &to->address, &decision);
 	flow->actual = to->address;
 	flow->actual_port = to->port;
 	flow->rule = decision.rule;

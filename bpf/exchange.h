@@ -83,7 +83,7 @@ static __always_inline int exchange_check(const struct settings *cfg,
 
 	if (known->epoch != cfg->policy_epoch) {
 		exchange_decide(workload, known, &decision);
-		outbound_blocked(cfg, workload, &known->actual, &decision);
+		workload_blocked(cfg, workload, &known->actual, &decision);
 		known->epoch = cfg->policy_epoch;
 		known->flags = decision.flags & DECISION_STRICT ? FLOW_STRICT : 0;
 		if (!verdict_lets_through(decision.verdict)) {

@@ -226,7 +226,7 @@ static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buf
 	} else {
 		inbound_decide(to, packet, &from, claim, &decision);
 	}
-	decision_blocked(cfg, &packet->remote, &decision);
+	workload_blocked(cfg, to, &packet->remote, &decision);
 	if (verdict_lets_through(decision.verdict)) {
 		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_TCP);
 		if (limit)
@@ -279,7 +279,7 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 	}
 	inbound_caller(to, packet, &from);
 	inbound_decide(to, packet, &from, 0, &decision);
-	decision_blocked(cfg, &packet->remote, &decision);
+	workload_blocked(cfg, to, &packet->remote, &decision);
 	if (verdict_lets_through(decision.verdict)) {
 		limit = limit_inbound(to, cgroup, &from, packet->local_port, IPPROTO_UDP);
 		if (limit)
