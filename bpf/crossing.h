@@ -31,7 +31,7 @@ static __always_inline struct interface *interface_again(const struct settings *
 {
 	struct seen *seen = seen_at(index << 1 | address_is4(address));
 	struct interface *found;
-	u32 epoch = cfg->policy_epoch;	/* before the look-up: what it finds may be of before */
+	u32 epoch = policy_now(cfg);
 
 	if (!seen)
 		return NULL;

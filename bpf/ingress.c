@@ -125,8 +125,7 @@ static __always_inline u8 inbound_flags(u32 claim, const struct decision *decisi
 	       (decision->flags & DECISION_STRICT ? FLOW_STRICT : 0);
 }
 
-static __always_inline struct flow *inbound_flow(const struct settings *cfg,
-						 const struct workload *to, u64 cgroup,
+static __always_inline struct flow *inbound_flow(u32 epoch, const struct workload *to, u64 cgroup,
 						 const struct packet *packet,
 						 const struct peer *from, u32 claim,
 						 const struct decision *decision)
@@ -147,7 +146,7 @@ static __always_inline struct flow *inbound_flow(const struct settings *cfg,
 	flow->source_class = from->class;
 	flow->destination_class = workload_class(to, &packet->local);
 	flow->rule = decision->rule;
-	flow->epoch = cfg->policy_epoch;
+	flow->epoch = epoch;
 	flow->claim = claim;
 	flow->flags = inbound_flags(claim, decision);
 	flow->protocol = packet->protocol;
@@ -209,7 +208,7 @@ static __always_inline int inbound_refuse(const struct flow *flow, const struct 
 	return -EPERM;
 }
 
-static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buff *skb,
+static __always_inline int syn_stage(const struct settings *cfg, u32 epoch, struct __sk_buff *skb,
 				     const struct workload *to, u64 cgroup, struct packet *packet)
 {
 	struct decision decision = {};
@@ -234,7 +233,8 @@ static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buf
 						      packet->sequence), &decision);
 	}
 	if (!verdict_lets_through(decision.verdict)) {
-		struct flow *flow = inbound_flow(cfg, to, cgroup, packet, &from, claim, &decision);
+		struct flow *flow = inbound_flow(epoch, to, cgroup, packet, &from, claim,
+						 &decision);
 
 		return flow ? inbound_refuse(flow, packet, bpf_get_socket_cookie(skb)) : -EPERM;
 	}
@@ -257,8 +257,9 @@ static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buf
 	return 0;
 }
 
-static __always_inline int datagram_stage(const struct settings *cfg, const struct workload *to,
-					  u64 cgroup, struct packet *packet, u64 cookie)
+static __always_inline int datagram_stage(const struct settings *cfg, u32 epoch,
+					  const struct workload *to, u64 cgroup,
+					  struct packet *packet, u64 cookie)
 {
 	struct datagram_key key = {
 		.cookie = cookie,
@@ -272,7 +273,7 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 	struct peer from = {};
 
 	if (known) {
-		if (exchange_check(cfg, to, &key, known, HOOK_INGRESS))
+		if (exchange_check(cfg, epoch, to, &key, known, HOOK_INGRESS))
 			return -EPERM;
 		exchange_count(known, packet->payload, true);
 		return 0;
@@ -286,7 +287,7 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 			limit_decide(limit, limit_datagram(cfg, limit, from.identity, &key.remote),
 				     &decision);
 	}
-	flow = inbound_flow(cfg, to, cgroup, packet, &from, 0, &decision);
+	flow = inbound_flow(epoch, to, cgroup, packet, &from, 0, &decision);
 	if (!flow)
 		return -EPERM;
 	if (!verdict_lets_through(decision.verdict))
@@ -331,10 +332,12 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	struct packet packet = {};
 	struct workload *to;
 	u64 cgroup;
+	u32 epoch;
 	int error;
 
 	if (!cfg)
 		return 0;
+	epoch = policy_now(cfg);
 	to = workload_of_packet(cfg, skb, &cgroup);
 	if (!to)
 		return 0;
@@ -344,14 +347,15 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	if (inside_pod(skb, to, &packet))
 		return 0;
 	if (packet.protocol == IPPROTO_UDP) {
-		if (datagram_stage(cfg, to, cgroup, &packet, bpf_get_socket_cookie(skb)))
+		if (datagram_stage(cfg, epoch, to, cgroup, &packet,
+				   bpf_get_socket_cookie(skb)))
 			return -EPERM;
 		if (cfg->flags & SETTINGS_NAMES && from_resolver(&packet))
 			call(skb, CALL_DNS);
 		return 0;
 	}
 	if (packet.protocol == IPPROTO_TCP && packet_is_syn(&packet))
-		return syn_stage(cfg, skb, to, cgroup, &packet);
+		return syn_stage(cfg, epoch, skb, to, cgroup, &packet);
 	return 0;
 }
 
@@ -404,18 +408,20 @@ static __always_inline int egress_stage(struct __sk_buff *skb)
 	struct workload *from;
 	struct flow *known;
 	u64 cgroup;
+	u32 epoch;
 
 	if (!cfg || packet_parse(skb, false, &packet) || packet.protocol != IPPROTO_UDP)
 		return 0;
+	epoch = policy_now(cfg);
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.remote = packet.remote;
 	key.port = packet.remote_port;
 	known = outgoing_exchange(&key);
 	if (!known)
 		return 0;
-	if (known->epoch != cfg->policy_epoch || !verdict_lets_through(known->verdict)) {
+	if (known->epoch != epoch || !verdict_lets_through(known->verdict)) {
 		from = workload_of_packet(cfg, skb, &cgroup);
-		if (from && exchange_check(cfg, from, &key, known, HOOK_EGRESS))
+		if (from && exchange_check(cfg, epoch, from, &key, known, HOOK_EGRESS))
 			return -EPERM;
 	}
 	if (known->flags & FLOW_STRICT && known->direction == DIRECTION_OUTBOUND)

@@ -278,14 +278,16 @@ int veth_from_pod(struct __sk_buff *skb)
 	struct settings *cfg = settings_get();
 	struct passage *passage;
 	struct interface *owner;
+	u32 epoch;
 
 	if (!cfg || outbound_glance(skb, cfg))
 		return TC_ACT_UNSPEC;
+	epoch = policy_now(cfg);
 	owner = interface_owner(skb->ifindex, skb->protocol != bpf_htons(ETH_P_IPV6));
 	passage = scratch_zeroed();
 	if (!owner || !passage)
 		return TC_ACT_UNSPEC;
-	passage->epoch = cfg->policy_epoch;
+	passage->epoch = epoch;
 	passage->frame.outbound = true;
 	passage_of(owner, passage);
 	return passage_tell(skb, cfg, passage, source_stage(skb, cfg, passage));
@@ -412,6 +414,6 @@ int veth_to_pod(struct __sk_buff *skb)
 	passage = scratch_zeroed();
 	if (!passage)
 		return TC_ACT_UNSPEC;
-	passage->epoch = cfg->policy_epoch;
+	passage->epoch = policy_now(cfg);
 	return passage_tell(skb, cfg, passage, destination_stage(skb, cfg, passage));
 }
