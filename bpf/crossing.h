@@ -304,6 +304,20 @@ static __always_inline void fragment_note(const struct frame *frame)
 	fragment_put(&key, bpf_ktime_get_ns());
 }
 
+/*
+ * Does a packet that was forwarded say that it is the node's own? IPv4 does not let it in; IPv6 does,
+ * and policy lets in whatever comes from the node.
+ */
+static __always_inline bool frame_feigns_node(struct __sk_buff *skb, const struct frame *frame)
+{
+	struct peer *said;
+
+	if (frame->v4 || !skb->ingress_ifindex)
+		return false;
+	said = peer_at((struct address *)&frame->tuple.remote);
+	return said && said->flags & END_LOCAL_NODE;
+}
+
 /* -- telling of it ----------------------------------------------------------------------------- */
 
 /*

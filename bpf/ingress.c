@@ -315,6 +315,35 @@ static __always_inline bool inside_pod(struct __sk_buff *skb, const struct workl
 		address_same(&packet->remote, &packet->local));
 }
 
+/*
+ * Does a packet from outside say that it is this node's own? IPv4 does not let it in; IPv6 does, and
+ * policy lets in whatever comes from the node. For pods that is seen at their interfaces.
+ */
+static __always_inline bool feigns_node(struct __sk_buff *skb, const struct workload *to,
+					const struct packet *packet)
+{
+	struct peer *said;
+
+	if (!(to->flags & END_HOST) || skb->ingress_ifindex == LOOPBACK_INTERFACE ||
+	    address_is4(&packet->remote))
+		return false;
+	said = peer_at((struct address *)&packet->remote);
+	return said && said->flags & END_LOCAL_NODE;
+}
+
+static __always_inline int feigned_stage(u32 epoch, const struct workload *to, u64 cgroup,
+					 const struct packet *packet, u64 cookie)
+{
+	struct decision decision = {
+		.verdict = VERDICT_DENY,
+		.reason = REASON_SOURCE_SPOOFED,
+	};
+	struct peer from = { .identity = IDENTITY_WORLD };
+	struct flow *flow = inbound_flow(epoch, to, cgroup, packet, &from, 0, &decision);
+
+	return flow ? inbound_refuse(flow, packet, cookie) : -EPERM;
+}
+
 static __always_inline bool from_resolver(const struct packet *packet)
 {
 	struct endpoint at = {
@@ -346,6 +375,9 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 		return to->flags & END_INGRESS ? error : 0;
 	if (inside_pod(skb, to, &packet))
 		return 0;
+	if ((packet.protocol == IPPROTO_UDP || packet_is_syn(&packet)) &&
+	    feigns_node(skb, to, &packet))
+		return feigned_stage(epoch, to, cgroup, &packet, bpf_get_socket_cookie(skb));
 	if (packet.protocol == IPPROTO_UDP) {
 		if (datagram_stage(cfg, epoch, to, cgroup, &packet,
 				   bpf_get_socket_cookie(skb)))

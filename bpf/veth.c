@@ -334,6 +334,8 @@ static __always_inline int inbound_stage(struct __sk_buff *skb, const struct set
 	peer_find(&from, false, false, &passage->peer);
 	if (passage->pod.flags & END_BLOCKED)
 		return passage_deny(passage, REASON_BLOCKED);
+	if (frame_feigns_node(skb, frame))
+		return passage_deny(passage, REASON_SOURCE_SPOOFED);
 	if (error || frame->mapped)
 		return closed ? passage_deny(passage, REASON_MALFORMED) : 0;
 	if (frame->part == FRAME_LATER)
@@ -397,6 +399,8 @@ static __always_inline bool inbound_glance(struct __sk_buff *skb, const struct s
 		return false;
 	if (!(own->flags & END_CLOSED))
 		return true;
+	if (frame_feigns_node(skb, &frame))
+		return false;
 	if (frame.tuple.protocol == IPPROTO_TCP)
 		return !frame_begins(&frame) ||
 		       socket_receives(skb, &frame, own->cgroup, own->netns);

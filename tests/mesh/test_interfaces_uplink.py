@@ -270,3 +270,19 @@ def test_a_handshake_that_ends_after_policy_has_changed_is_cut(lab: api.Lab) -> 
 def _route_to_ghost() -> None:
     with IPRoute() as ip:
         ip.route("add", dst=f"{GHOST}/32", gateway=FABRIC4)
+
+
+def test_nobody_outside_speaks_to_a_closed_pod_as_its_own_node(lab: api.Lab) -> None:
+    """IPv6 lets such packets in, and policy lets in what comes from the node."""
+    node = next(n for n in lab.record.plan.nodes if n.name == "node2").address6
+    sealed = addresses(lab, "node2/shop/sealed")[1]
+    packets = (
+        f"[IPv6(src='{node}', dst='{sealed}')/UDP(sport=6, dport={UDP})/Raw(b'<<feigned>>'),"
+        f" IPv6(src='{node}', dst='{sealed}')/TCP(sport=6, dport={TCP}, flags='S')"
+        "/Raw(b'<<feigned>>')]"
+    )
+    with hearing_nothing(lab, "node2/shop/sealed"):
+        done = outside(lab.record.plan.fabric, [sys.executable, "-c", FROM_OUTSIDE, packets])
+        assert done.returncode == 0, done.stderr
+    eventually(lambda: ("node2", "inbound", "UDP", "", "SOURCE_SPOOFED") in told(lab, "veth"))
+    assert dial(lab, "node2", sealed, TCP)["answers"] == {"sealed": 1}
