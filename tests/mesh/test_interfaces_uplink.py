@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 
 from lab import api, netns
 from lab.plan import FABRIC4, FABRIC6
-from tests.mesh.asking import apply, delete, dial, eventually, flows, send
+from tests.mesh.asking import apply, ask_agent, delete, dial, eventually, flows, send
 from tests.mesh.holding import held, last_word
 from tests.mesh.interfaces_world import LAB, TCP, UDP, addresses, frames, hearing, outside
 from tests.mesh.programs import DIAL, SEND, SERVER
@@ -286,3 +286,76 @@ def test_nobody_outside_speaks_to_a_closed_pod_as_its_own_node(lab: api.Lab) -> 
         assert done.returncode == 0, done.stderr
     eventually(lambda: ("node2", "inbound", "UDP", "", "SOURCE_SPOOFED") in told(lab, "veth"))
     assert dial(lab, "node2", sealed, TCP)["answers"] == {"sealed": 1}
+
+
+# A connected UDP socket that sends whenever it is told to and says what came of it.
+KEEP_SENDING = """
+import errno, socket, sys
+one = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+one.settimeout(2)
+one.connect((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+while sys.stdin.readline():
+    try:
+        one.send(b"x")
+        print(one.recv(99).decode().partition(":")[0], flush=True)
+    except OSError as error:
+        print(errno.errorcode.get(error.errno or 0, type(error).__name__), flush=True)
+"""
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_datagram_socket_from_before_enrolment_is_held_to_policy(
+    lab: api.Lab, family: int
+) -> None:
+    """Its destination is outside the mesh, so that no other node refuses for this one."""
+    caged = "node1/shop/caged"
+    cgroup = lab.cgroup("node1", lab.workload(caged).cgroup)
+    resource = get(lab, "workload", "shop", "caged")
+    delete(lab, "workload", "shop", "caged")
+    eventually(lambda: cgroup.stat().st_ino not in enrolled(lab, "node1"))
+    command = [sys.executable, "-c", KEEP_SENDING, WORLD[family], str(UDP)]
+    early = lab.popen(caged, command, stdin=subprocess.PIPE)
+
+    def say() -> str:
+        assert early.stdin is not None
+        assert early.stdout is not None
+        early.stdin.write("go\n")
+        early.stdin.flush()
+        return early.stdout.readline().strip()
+
+    try:
+        assert early.stdout is not None
+        assert early.stdout.readline() == "ready\n"
+        assert say() == "world"
+        apply(lab, resource)
+        eventually(lambda: cgroup.stat().st_ino in enrolled(lab, "node1"))
+        assert say() == "EPERM"
+        eventually(
+            lambda: any(
+                f.reason == "EGRESS_DENIED" and f.destination.address == WORLD[family]
+                for f in flows(lab, source="shop/caged", verdict="DENY")
+            )
+        )
+    finally:
+        early.kill()
+        early.wait()
+
+
+def get(lab: api.Lab, kind: str, namespace: str, name: str) -> str:
+    """A stored object as a manifest that makes it anew."""
+    words = ["get", kind, name, "-n", namespace, "-o", "yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hopctl", *words],
+        env={**os.environ, **lab.env},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    own = ("resourceVersion:", "uid:")
+    return "\n".join(x for x in done.stdout.splitlines() if not x.strip().startswith(own))
+
+
+def enrolled(lab: api.Lab, node: str) -> set[int]:
+    """The cgroups that a node's kernel knows."""
+    return {entry["key"]["cgroup"] for entry in ask_agent(lab, node, "/maps/workloads")}
