@@ -162,6 +162,10 @@ static __always_inline void tcp_accepted(struct bpf_sock_ops *ops)
 	known = accepting_at(&key);
 	if (!known)
 		return;
+	if (socket_flow(bpf_get_socket_cookie(ops))) {	/* both ends dialled: what it is stays */
+		tcp_connected(ops);
+		return;
+	}
 	flow.started = bpf_ktime_get_ns();
 	flow.established = flow.started;
 	flow.cgroup = known->cgroup;
