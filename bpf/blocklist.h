@@ -19,13 +19,13 @@ static __always_inline bool decision_blocked(const struct settings *cfg,
 	return true;
 }
 
-/* What a workload may not reach because that address, or the workload's own, is blocked. */
-static __always_inline void outbound_blocked(const struct settings *cfg,
-					     const struct workload *from,
-					     const struct address *to, struct decision *decision)
+/* Whom a workload may not speak with because that address, or the workload's own, is blocked. */
+static __always_inline void workload_blocked(const struct settings *cfg,
+					     const struct workload *workload,
+					     const struct address *peer, struct decision *decision)
 {
-	if (!(from->flags & END_BLOCKED)) {
-		decision_blocked(cfg, to, decision);
+	if (!(workload->flags & END_BLOCKED)) {
+		decision_blocked(cfg, peer, decision);
 		return;
 	}
 	decision->rule = 0;

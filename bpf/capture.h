@@ -4,6 +4,15 @@
  * where workloads live are asked, not the innermost one.
  */
 
+/*
+ * Whose policy an answer is. To be taken before the first look-up for it, the workload's included: so
+ * an answer of before a change is never kept as one of after.
+ */
+static __always_inline u32 policy_now(const struct settings *cfg)
+{
+	return *(volatile const __u32 *)&cfg->policy_epoch;
+}
+
 /* Its policy class when it speaks from, or is reached at, this address. */
 static __always_inline u32 workload_class(const struct workload *workload,
 					  const struct address *address)

@@ -95,7 +95,7 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 		flow->flags |= FLOW_STRICT;
 		identity_require(&decision, identity_provable(flow->node, to_flags, to->protocol));
 	}
-	outbound_blocked(cfg, from, &to->address, &decision);
+	workload_blocked(cfg, from, &to->address, &decision);
 	flow->actual = to->address;
 	flow->actual_port = to->port;
 	flow->rule = decision.rule;
@@ -116,9 +116,8 @@ static __always_inline int outbound_decide(struct bpf_sock_addr *ctx, const stru
 	return 1;
 }
 
-static __always_inline void flow_begin(const struct settings *cfg, const struct workload *from,
-				       u64 cgroup, const struct endpoint *to, u8 hook,
-				       struct flow *flow)
+static __always_inline void flow_begin(u32 epoch, const struct workload *from, u64 cgroup,
+				       const struct endpoint *to, u8 hook, struct flow *flow)
 {
 	flow->started = bpf_ktime_get_ns();
 	flow->cgroup = cgroup;
@@ -128,7 +127,7 @@ static __always_inline void flow_begin(const struct settings *cfg, const struct 
 	flow->actual_port = to->port;
 	flow->source = from->identity;
 	flow->claim = from->claim;
-	flow->epoch = cfg->policy_epoch;
+	flow->epoch = epoch;
 	flow->protocol = to->protocol;
 	flow->direction = DIRECTION_OUTBOUND;
 	flow->verdict = VERDICT_DENY;
@@ -191,7 +190,7 @@ static __always_inline int unenrolled_stage(const struct settings *cfg, struct e
 	identity_require(&decision, false);
 	if (verdict_lets_through(decision.verdict))
 		return 0;
-	flow_begin(cfg, &node, 0, to, hook, &flow);
+	flow_begin(cfg->policy_epoch, &node, 0, to, hook, &flow);
 	flow.destination = peer->identity;
 	flow.rule = decision.rule;
 	flow.reason = decision.reason;
@@ -205,17 +204,19 @@ static __always_inline int connect_stage(struct bpf_sock_addr *ctx, struct endpo
 	struct flow flow = {};
 	struct workload *from;
 	u64 cgroup, cookie;
+	u32 epoch;
 	int result;
 
 	if (!cfg)
 		return 0;
+	epoch = policy_now(cfg);
 	from = workload_current(cfg, &cgroup);
 	if (to->protocol != IPPROTO_TCP && to->protocol != IPPROTO_UDP)
 		return 0;
 	if (!from)
 		return unenrolled_stage(cfg, to, HOOK_CONNECT);
 	cookie = bpf_get_socket_cookie(ctx);
-	flow_begin(cfg, from, cgroup, to, HOOK_CONNECT, &flow);
+	flow_begin(epoch, from, cgroup, to, HOOK_CONNECT, &flow);
 	if (dials_proxy(cfg, to)) {
 		flow.reason = REASON_PROXY_DIRECT;
 		result = -EPERM;

@@ -31,7 +31,7 @@ static __always_inline struct interface *interface_again(const struct settings *
 {
 	struct seen *seen = seen_at(index << 1 | address_is4(address));
 	struct interface *found;
-	u32 epoch = cfg->policy_epoch;	/* before the look-up: what it finds may be of before */
+	u32 epoch = policy_now(cfg);
 
 	if (!seen)
 		return NULL;
@@ -302,6 +302,20 @@ static __always_inline void fragment_note(const struct frame *frame)
 
 	fragment_key_of(frame, &key);
 	fragment_put(&key, bpf_ktime_get_ns());
+}
+
+/*
+ * Does a packet that was forwarded say that it is the node's own? IPv4 does not let it in; IPv6 does,
+ * and policy lets in whatever comes from the node.
+ */
+static __always_inline bool frame_feigns_node(struct __sk_buff *skb, const struct frame *frame)
+{
+	struct peer *said;
+
+	if (frame->v4 || !skb->ingress_ifindex)
+		return false;
+	said = peer_at((struct address *)&frame->tuple.remote);
+	return said && said->flags & END_LOCAL_NODE;
 }
 
 /* -- telling of it ----------------------------------------------------------------------------- */

@@ -39,12 +39,13 @@ static __always_inline int sendmsg_stage(struct bpf_sock_addr *ctx, struct endpo
 	struct backend *backend;
 	struct workload *from;
 	struct flow flow = {}, *known;
-	u32 resumed = 0;
+	u32 resumed = 0, epoch;
 	u64 cgroup;
 	int result;
 
 	if (!cfg)
 		return 0;
+	epoch = policy_now(cfg);
 	from = workload_current(cfg, &cgroup);
 	if (!from)
 		return unenrolled_stage(cfg, to, HOOK_SENDMSG);
@@ -56,13 +57,13 @@ static __always_inline int sendmsg_stage(struct bpf_sock_addr *ctx, struct endpo
 	key.port = backend ? backend->port : to->port;
 	known = datagram_flow(&key);
 	if (known) {
-		if (exchange_check(cfg, from, &key, known, HOOK_SENDMSG))
+		if (exchange_check(cfg, epoch, from, &key, known, HOOK_SENDMSG))
 			return -EPERM;
 		to->address = key.remote;
 		to->port = key.port;
 		return backend ? 1 : 0;
 	}
-	flow_begin(cfg, from, cgroup, to, HOOK_SENDMSG, &flow);
+	flow_begin(epoch, from, cgroup, to, HOOK_SENDMSG, &flow);
 	flow.backend = backend ? resumed : 0;
 	result = outbound_decide(ctx, cfg, from, to, &flow);
 	if (result < 0) {

@@ -73,36 +73,41 @@ static __always_inline void exchange_decide(const struct workload *workload,
 	}
 }
 
-/* May a known exchange go on? 0 or -EPERM. A refused one stays known, so that it stays refused. */
-static __always_inline int exchange_check(const struct settings *cfg,
+/*
+ * May a known exchange go on? 0 or -EPERM. A refused one stays known, so that it stays refused.
+ * `epoch` was taken before `workload` was looked up.
+ */
+static __always_inline int exchange_check(const struct settings *cfg, u32 epoch,
 					  const struct workload *workload,
 					  struct datagram_key *key, struct flow *known, u8 hook)
 {
 	bool open = verdict_lets_through(known->verdict);
 	struct decision decision = {};
 
-	if (known->epoch != cfg->policy_epoch) {
+	if (known->epoch != epoch) {
+		bool was_open = open;
+
 		exchange_decide(workload, known, &decision);
-		outbound_blocked(cfg, workload, &known->actual, &decision);
-		known->epoch = cfg->policy_epoch;
+		workload_blocked(cfg, workload, &known->actual, &decision);
 		known->flags &= ~FLOW_STRICT;
 		if (decision.flags & DECISION_STRICT)
 			known->flags |= FLOW_STRICT;
-		if (!verdict_lets_through(decision.verdict)) {
-			if (open) {
-				exchange_refuse(key, known, &decision, hook);
-				return -EPERM;
-			}
-		} else {
+		open = verdict_lets_through(decision.verdict);
+		if (open) {
 			known->rule = decision.rule;
 			known->reason = decision.reason;
 			known->verdict = decision.verdict;
-			if (!open) {
-				known->started = bpf_ktime_get_ns();
-				flow_opened(known);
-			}
-			return 0;
+		} else if (was_open) {
+			exchange_refuse(key, known, &decision, hook);
 		}
+		barrier();			/* the verdict first */
+		known->epoch = epoch;
+		if (open && !was_open) {
+			known->started = bpf_ktime_get_ns();
+			flow_opened(known);
+		}
+		if (open || was_open)
+			return open ? 0 : -EPERM;
 	}
 	if (open)
 		return 0;

@@ -12,8 +12,7 @@ static __always_inline u8 inbound_flags(u32 claim, const struct decision *decisi
 	       (decision->flags & DECISION_STRICT ? FLOW_STRICT : 0);
 }
 
-static __always_inline struct flow *inbound_flow(const struct settings *cfg,
-						 const struct workload *to,
+static __always_inline struct flow *inbound_flow(u32 epoch, const struct workload *to,
 						 struct arrival *arrival,
 						 const struct peer *from, u32 claim,
 						 const struct decision *decision)
@@ -34,7 +33,7 @@ static __always_inline struct flow *inbound_flow(const struct settings *cfg,
 	flow->source_class = from->class;
 	flow->destination_class = workload_class(to, &packet->local);
 	flow->rule = decision->rule;
-	flow->epoch = cfg->policy_epoch;
+	flow->epoch = epoch;
 	flow->claim = claim;
 	flow->flags = inbound_flags(claim, decision);
 	flow->protocol = packet->protocol;
@@ -96,7 +95,7 @@ static __always_inline int inbound_refuse(const struct flow *flow, const struct 
 	return -EPERM;
 }
 
-static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buff *skb,
+static __always_inline int syn_stage(const struct settings *cfg, u32 epoch, struct __sk_buff *skb,
 				     const struct workload *to, struct arrival *arrival)
 {
 	struct packet *packet = &arrival->packet;
@@ -115,7 +114,7 @@ static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buf
 	} else {
 		inbound_decide(to, packet, &from, claim, &decision);
 	}
-	decision_blocked(cfg, &packet->remote, &decision);
+	workload_blocked(cfg, to, &packet->remote, &decision);
 	if (verdict_lets_through(decision.verdict)) {
 		limit = limit_inbound(to, arrival->cgroup, &from, packet->local_port, IPPROTO_TCP);
 		if (limit)
@@ -123,7 +122,7 @@ static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buf
 						      packet->sequence), &decision);
 	}
 	if (!verdict_lets_through(decision.verdict)) {
-		flow = inbound_flow(cfg, to, arrival, &from, claim, &decision);
+		flow = inbound_flow(epoch, to, arrival, &from, claim, &decision);
 		return inbound_refuse(flow, packet, bpf_get_socket_cookie(skb));
 	}
 	struct accepting value = {
@@ -145,8 +144,9 @@ static __always_inline int syn_stage(const struct settings *cfg, struct __sk_buf
 	return 0;
 }
 
-static __always_inline int datagram_stage(const struct settings *cfg, const struct workload *to,
-					  struct arrival *arrival, u64 cookie)
+static __always_inline int datagram_stage(const struct settings *cfg, u32 epoch,
+					  const struct workload *to, struct arrival *arrival,
+					  u64 cookie)
 {
 	struct packet *packet = &arrival->packet;
 	struct datagram_key key = {
@@ -162,14 +162,14 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 
 	inbound_caller(to, packet, &from);
 	inbound_decide(to, packet, &from, 0, &decision);
-	decision_blocked(cfg, &packet->remote, &decision);
+	workload_blocked(cfg, to, &packet->remote, &decision);
 	if (verdict_lets_through(decision.verdict)) {
 		limit = limit_inbound(to, arrival->cgroup, &from, packet->local_port, IPPROTO_UDP);
 		if (limit)
 			limit_decide(limit, limit_datagram(cfg, limit, from.identity, &key.remote),
 				     &decision);
 	}
-	flow = inbound_flow(cfg, to, arrival, &from, 0, &decision);
+	flow = inbound_flow(epoch, to, arrival, &from, 0, &decision);
 	if (!verdict_lets_through(decision.verdict))
 		return inbound_refuse(flow, packet, cookie);
 	flow->received = packet->payload;
@@ -183,28 +183,60 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 	return 0;
 }
 
+static __always_inline int feigned_stage(u32 epoch, const struct workload *to,
+					 struct arrival *arrival, u64 cookie)
+{
+	struct decision decision = {
+		.verdict = VERDICT_DENY,
+		.reason = REASON_SOURCE_SPOOFED,
+	};
+	struct peer from = { .identity = IDENTITY_WORLD };
+
+	return inbound_refuse(inbound_flow(epoch, to, arrival, &from, 0, &decision),
+			      &arrival->packet, cookie);
+}
+
 int mesh_syn(struct __sk_buff *skb)
 {
 	struct settings *cfg = settings_get();
 	struct arrival *arrival = arrival_get();
 	struct workload *to;
+	u32 epoch;
+	int error;
 
 	if (!cfg || !arrival)
 		return 0;
+	epoch = policy_now(cfg);
 	to = workload_at(arrival->cgroup);
-	return !to || syn_stage(cfg, skb, to, arrival) ? 0 : 1;
+	if (!to)
+		return 0;
+	if (feigns_node(skb, to, &arrival->packet))
+		error = feigned_stage(epoch, to, arrival, bpf_get_socket_cookie(skb));
+	else
+		error = syn_stage(cfg, epoch, skb, to, arrival);
+	return error ? 0 : 1;
 }
 
 int mesh_datagram(struct __sk_buff *skb)
 {
+	u64 cookie = bpf_get_socket_cookie(skb);
 	struct settings *cfg = settings_get();
 	struct arrival *arrival = arrival_get();
 	struct workload *to;
+	u32 epoch;
+	int error;
 
 	if (!cfg || !arrival)
 		return 0;
+	epoch = policy_now(cfg);
 	to = workload_at(arrival->cgroup);
-	if (!to || datagram_stage(cfg, to, arrival, bpf_get_socket_cookie(skb)))
+	if (!to)
+		return 0;
+	if (feigns_node(skb, to, &arrival->packet))
+		error = feigned_stage(epoch, to, arrival, cookie);
+	else
+		error = datagram_stage(cfg, epoch, to, arrival, cookie);
+	if (error)
 		return 0;
 	if (learns_names(cfg, &arrival->packet))
 		call(skb, CALL_DNS);

@@ -113,6 +113,22 @@ static __always_inline bool inside_pod(struct __sk_buff *skb, const struct workl
 		address_same(&packet->remote, &packet->local));
 }
 
+/*
+ * Does a packet from outside say that it is this node's own? IPv4 does not let it in; IPv6 does, and
+ * policy lets in whatever comes from the node. For pods that is seen at their interfaces.
+ */
+static __always_inline bool feigns_node(struct __sk_buff *skb, const struct workload *to,
+					const struct packet *packet)
+{
+	struct peer *said;
+
+	if (!(to->flags & END_HOST) || skb->ingress_ifindex == LOOPBACK_INTERFACE ||
+	    address_is4(&packet->remote))
+		return false;
+	said = peer_at((struct address *)&packet->remote);
+	return said && said->flags & END_LOCAL_NODE;
+}
+
 static __always_inline bool from_resolver(const struct packet *packet)
 {
 	struct endpoint at = {
@@ -151,10 +167,12 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	struct workload *to;
 	struct flow *known;
 	u64 cgroup;
+	u32 epoch;
 	int error;
 
 	if (!cfg)
 		return 0;
+	epoch = policy_now(cfg);
 	to = workload_of_packet(cfg, skb, &cgroup);
 	if (!to)
 		return 0;
@@ -171,9 +189,9 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	key.remote = packet.remote;
 	key.port = packet.remote_port;
 	known = datagram_flow(&key);
-	if (!known)
+	if (!known || feigns_node(skb, to, &packet))
 		return arrival_leave(skb, &packet, cgroup, CALL_DATAGRAM);
-	if (exchange_check(cfg, to, &key, known, HOOK_INGRESS))
+	if (exchange_check(cfg, epoch, to, &key, known, HOOK_INGRESS))
 		return -EPERM;
 	exchange_count(known, packet.payload, true);
 	if (learns_names(cfg, &packet))
@@ -189,20 +207,62 @@ int mesh_ingress(struct __sk_buff *skb)
 }
 
 /*
+ * A datagram of a workload that no hook has decided about: its socket was connected before it was
+ * enrolled, or has spoken with others since. The flow says so; false if it is not ours.
+ */
+static __always_inline bool outgoing_stranger(const struct settings *cfg, u32 epoch,
+					      struct __sk_buff *skb, const struct packet *packet,
+					      struct flow *flow)
+{
+	struct workload *from;
+	struct peer *peer;
+	u64 cgroup;
+
+	from = workload_of_packet(cfg, skb, &cgroup);
+	if (!from || (!(from->flags & END_HOST) && (address_is_loopback(&packet->remote) ||
+						    address_same(&packet->remote, &packet->local))))
+		return false;
+	peer = peer_at((struct address *)&packet->remote);
+	flow->cgroup = cgroup;
+	flow->dialled = packet->remote;
+	flow->dialled_port = packet->remote_port;
+	flow->actual = packet->remote;
+	flow->actual_port = packet->remote_port;
+	flow->source = from->identity;
+	flow->source_class = workload_class(from, &packet->remote);
+	flow->destination = peer ? peer->identity : IDENTITY_WORLD;
+	flow->claim = from->claim;
+	flow->epoch = epoch - 1;		/* still to be decided */
+	flow->protocol = IPPROTO_UDP;
+	flow->direction = DIRECTION_OUTBOUND;
+	flow->verdict = VERDICT_ALLOW;
+	flow->reason = REASON_OPEN_BEFORE;
+	flow->hook = HOOK_EGRESS;
+	return true;
+}
+
+/*
  * The exchange that an outgoing datagram belongs to. That of a connected socket may have been quiet
  * for so long that it is not known any more; then it begins anew from what connect() decided.
  */
-static __always_inline struct flow *outgoing_exchange(struct datagram_key *key)
+static __always_inline struct flow *outgoing_exchange(const struct settings *cfg, u32 epoch,
+						      struct __sk_buff *skb,
+						      const struct packet *packet,
+						      struct datagram_key *key)
 {
-	struct flow *known = datagram_flow(key), *connected, again;
+	struct flow *known = datagram_flow(key), *connected, again = {};
 
 	if (known)
 		return known;
 	connected = socket_flow(key->cookie);
-	if (!connected || connected->protocol != IPPROTO_UDP || connected->actual_port != key->port ||
-	    !address_same(&connected->actual, &key->remote))
-		return NULL;
-	again = *connected;
+	if (connected && connected->protocol == IPPROTO_UDP &&
+	    connected->actual_port == key->port && address_same(&connected->actual, &key->remote)) {
+		again = *connected;
+	} else {
+		if (!outgoing_stranger(cfg, epoch, skb, packet, &again))
+			return NULL;
+		socket_flow_new(key->cookie, &again);	/* so that its end is seen */
+	}
 	again.started = bpf_ktime_get_ns();
 	exchange_begin(key, &again);
 	return datagram_flow(key);
@@ -230,18 +290,20 @@ static __always_inline int egress_stage(struct __sk_buff *skb)
 	struct workload *from;
 	struct flow *known;
 	u64 cgroup;
+	u32 epoch;
 
 	if (!cfg || packet_parse(skb, false, &packet) || packet.protocol != IPPROTO_UDP)
 		return 0;
+	epoch = policy_now(cfg);
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.remote = packet.remote;
 	key.port = packet.remote_port;
-	known = outgoing_exchange(&key);
+	known = outgoing_exchange(cfg, epoch, skb, &packet, &key);
 	if (!known)
 		return 0;
-	if (known->epoch != cfg->policy_epoch || !verdict_lets_through(known->verdict)) {
+	if (known->epoch != epoch || !verdict_lets_through(known->verdict)) {
 		from = workload_of_packet(cfg, skb, &cgroup);
-		if (from && exchange_check(cfg, from, &key, known, HOOK_EGRESS))
+		if (from && exchange_check(cfg, epoch, from, &key, known, HOOK_EGRESS))
 			return -EPERM;
 	}
 	if (known->flags & FLOW_STRICT && known->direction == DIRECTION_OUTBOUND)

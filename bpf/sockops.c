@@ -69,17 +69,6 @@ static __always_inline bool inflight_possible(const struct inflight_key *key,
 	return address_is_loopback(&key->address) == address_is_loopback(&flow->actual);
 }
 
-/*
- * May this connection, which was not redirected, be the one that an older entry is found by? Without
- * namespaces in the keys, a pod's own loopback traffic would remove entries of the node's processes.
- */
-static __always_inline bool inflight_stale(struct bpf_sock_ops *ops, const struct settings *cfg,
-					   const struct inflight_key *key)
-{
-	return HAVE_NETNS_COOKIE || !address_is_loopback(&key->address) ||
-	       remote_port(ops) == cfg->proxy_port;
-}
-
 /* The SYN is to say who calls: ask for its options to be written, or vouch for it on this node. */
 static __always_inline void tcp_identify(struct bpf_sock_ops *ops, const struct flow *flow)
 {
@@ -140,7 +129,7 @@ static __always_inline void tcp_connecting(struct bpf_sock_ops *ops, const struc
 
 			if (!inflight_possible(&key, flow) || inflight_put(&key, &origin))
 				loss(LOSS_ORIGIN);
-		} else if (inflight_stale(ops, cfg, &key)) {
+		} else if (remote_port(ops) == cfg->proxy_port) {
 			inflight_drop(&key);	/* nobody inherits an older caller's identity */
 		}
 	}
@@ -173,6 +162,10 @@ static __always_inline void tcp_accepted(struct bpf_sock_ops *ops)
 	known = accepting_at(&key);
 	if (!known)
 		return;
+	if (socket_flow(bpf_get_socket_cookie(ops))) {	/* both ends dialled: what it is stays */
+		tcp_connected(ops);
+		return;
+	}
 	flow.started = bpf_ktime_get_ns();
 	flow.established = flow.started;
 	flow.cgroup = known->cgroup;

@@ -278,14 +278,16 @@ int veth_from_pod(struct __sk_buff *skb)
 	struct settings *cfg = settings_get();
 	struct passage *passage;
 	struct interface *owner;
+	u32 epoch;
 
 	if (!cfg || outbound_glance(skb, cfg))
 		return TC_ACT_UNSPEC;
+	epoch = policy_now(cfg);
 	owner = interface_owner(skb->ifindex, skb->protocol != bpf_htons(ETH_P_IPV6));
 	passage = scratch_zeroed();
 	if (!owner || !passage)
 		return TC_ACT_UNSPEC;
-	passage->epoch = cfg->policy_epoch;
+	passage->epoch = epoch;
 	passage->frame.outbound = true;
 	passage_of(owner, passage);
 	return passage_tell(skb, cfg, passage, source_stage(skb, cfg, passage));
@@ -332,6 +334,8 @@ static __always_inline int inbound_stage(struct __sk_buff *skb, const struct set
 	peer_find(&from, false, false, &passage->peer);
 	if (passage->pod.flags & END_BLOCKED)
 		return passage_deny(passage, REASON_BLOCKED);
+	if (frame_feigns_node(skb, frame))
+		return passage_deny(passage, REASON_SOURCE_SPOOFED);
 	if (error || frame->mapped)
 		return closed ? passage_deny(passage, REASON_MALFORMED) : 0;
 	if (frame->part == FRAME_LATER)
@@ -395,6 +399,8 @@ static __always_inline bool inbound_glance(struct __sk_buff *skb, const struct s
 		return false;
 	if (!(own->flags & END_CLOSED))
 		return true;
+	if (frame_feigns_node(skb, &frame))
+		return false;
 	if (frame.tuple.protocol == IPPROTO_TCP)
 		return !frame_begins(&frame) ||
 		       socket_receives(skb, &frame, own->cgroup, own->netns);
@@ -412,6 +418,6 @@ int veth_to_pod(struct __sk_buff *skb)
 	passage = scratch_zeroed();
 	if (!passage)
 		return TC_ACT_UNSPEC;
-	passage->epoch = cfg->policy_epoch;
+	passage->epoch = policy_now(cfg);
 	return passage_tell(skb, cfg, passage, destination_stage(skb, cfg, passage));
 }

@@ -49,6 +49,7 @@ class Writer:
         self._maps: dict[str, KernelMap] = {name: datapath.open_map(name) for name in MAPS}
         self._settings = datapath.open_map("settings")
         self._held: Settings | None = None
+        self._unfinished = True  # a predecessor may have been killed in the middle of a change
         held = layout.SETTINGS.unpack(self._settings.get(_SETTINGS_KEY) or b"")
         self._epoch: int = held[layout.SETTINGS_EPOCH]
         self._seed: int = held[layout.SETTINGS_SEED] or secrets.randbits(32) | 1
@@ -69,16 +70,19 @@ class Writer:
         if settings is None:
             raise ValueError("the delta is not complete")
         steps = ordered_writes(delta)
+        changed = bool(delta.written or delta.removed or self._unfinished)
+        self._unfinished = True
         self._put_settings(self._between(settings))
         for name, entries in steps:
             self._maps[name].put_many(entries)
             self._late[name] -= delta.writes[name].keys()
         self._remove(delta.removals)
-        if delta.written or delta.removed:
+        if changed:
             self._epoch = (self._epoch + 1) & 0xFFFFFFFF
         for name, keys in delta.late.items():
             self._late[name] |= keys
         self._put_settings(settings)
+        self._unfinished = False
         self._held = settings
         for name, entries in steps:
             self._read_back(name, entries)

@@ -28,6 +28,9 @@ from nodeagent.state import Name
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+# When to look again after a change: a handshake that was let in before it may end after it, as long
+# as the answer to its SYN is sent again (63 s, or what net.ipv4.tcp_synack_retries makes of it).
+_HANDSHAKES_SECONDS = (1.0, 3.0, 7.0, 15.0, 31.0, 65.0, 130.0)
 _TCP = 6
 
 
@@ -66,6 +69,7 @@ class Cutter:
         self._wake.set()
         self._strangers = Strangers(sockets)
         self._draining: dict[int, float] = {}  # cookie -> deadline
+        self._looks: list[float] = []  # when to look for handshakes of before the last change
         self.cut: Counter[tuple[Key, str]] = Counter()  # connections ended, by policy and its uid
 
     def look(self) -> None:
@@ -80,6 +84,10 @@ class Cutter:
                     await self._wake.wait()
             except TimeoutError:
                 pass  # somebody's time is up
+            now = time.monotonic()
+            if self._wake.is_set():
+                self._looks = [now + seconds for seconds in _HANDSHAKES_SECONDS]
+            self._looks = [when for when in self._looks if when > now]
             self._wake.clear()
             await self._strangers.adopt(self._compiler(), self._paths())
             if not await self._end(self._judge()):
@@ -87,7 +95,7 @@ class Cutter:
                 self._wake.set()
 
     def _until_deadline(self) -> float | None:
-        deadlines = [*self._draining.values(), *self._strangers.deadlines]
+        deadlines = [*self._draining.values(), *self._strangers.deadlines, *self._looks]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _judge(self) -> list[_Doomed]:

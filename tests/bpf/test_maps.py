@@ -124,6 +124,33 @@ def test_the_epoch_moves_with_every_change_and_only_then(datapath: Datapath) -> 
     assert epoch() == before + 1
 
 
+def test_a_change_that_was_broken_off_moves_the_epoch_when_it_is_found_done(
+    datapath: Datapath,
+) -> None:
+    """An agent that is killed before it has moved the epoch leaves that to the next one."""
+
+    def epoch() -> int:
+        held = layout.SETTINGS.unpack(datapath.open_map("settings").get(bytes(4)) or b"")
+        return held[layout.SETTINGS_EPOCH]
+
+    class Dying(Writer):
+        def _remove(self, removals: dict[str, set[bytes]]) -> None:
+            super()._remove(removals)
+            raise KeyboardInterrupt
+
+    equal(Writer(datapath))
+    before = epoch()
+    dying = Dying(datapath)
+    with pytest.raises(KeyboardInterrupt):
+        equal(dying, MESH.replace("10.244.1.1", "10.244.1.9"))
+    assert epoch() == before
+    successor = Writer(datapath)
+    assert equal(successor, MESH.replace("10.244.1.1", "10.244.1.9")).written == 0
+    assert epoch() == before + 1
+    equal(successor, MESH.replace("10.244.1.1", "10.244.1.9"))
+    assert epoch() == before + 1
+
+
 def test_what_a_packet_may_still_refer_to_goes_later(datapath: Datapath) -> None:
     writer = Writer(datapath)
     equal(writer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from lab import api
 from meshapi.flow import Flow
 from nodeagent.datapath import features
-from tests.mesh.asking import apply, dial, eventually, flows, send, virtual_addresses
+from tests.mesh.asking import apply, delete, dial, eventually, flows, send, virtual_addresses
 from tests.mesh.programs import EXCHANGE, SERVER
 
 pytestmark = pytest.mark.root
@@ -97,6 +98,13 @@ spec:
   ingress: [{{from: [{{podSelector: {{matchLabels: {{app: client}}}}}}]}}]
 """
 
+HOST_OPEN = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: host-open, namespace: shop}
+spec: {podSelector: {matchLabels: {app: host-echo}}, ingress: [{}]}
+"""
+
 CLIENT, HOST_CLIENT, OUTSIDER = "node1/shop/client", "node1/shop/host-client", "node1/dev/outsider"
 FAR_CLIENT, FAR_OUTSIDER = "node2/shop/far-client", "node2/dev/far-outsider"
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
@@ -141,6 +149,39 @@ def test_one_unconnected_socket_stays_with_its_backend(lab: api.Lab, family: int
     for _ in range(4):
         found = send(lab, CLIENT, address, 53, 20, "same")
         assert list(found["answers"].values()) == [20]
+
+
+# One unconnected socket: sends whenever it is told to and says who seems to have answered.
+ASK_ON = """
+import socket, sys
+address, port = sys.argv[1], int(sys.argv[2])
+one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+one.settimeout(5)
+while sys.stdin.readline():
+    one.sendto(b"x", (address, port))
+    print(*one.recvfrom(99)[1][:2], flush=True)
+"""
+
+
+@FAMILIES
+def test_answers_come_from_the_virtual_address_whatever_policies_do(
+    lab: api.Lab, family: int
+) -> None:
+    address = virtual_addresses(lab, "shop", "echo")[family]
+    command = [sys.executable, "-c", ASK_ON, address, "53"]
+    asking = lab.popen(CLIENT, command, stdin=subprocess.PIPE)
+    try:
+        assert asking.stdin is not None
+        assert asking.stdout is not None
+        for change in (lambda: apply(lab, HOST_OPEN), lambda: None):
+            asking.stdin.write("go\n")
+            asking.stdin.flush()
+            assert asking.stdout.readline() == f"{address} 53\n"
+            change()
+    finally:
+        asking.kill()
+        asking.wait()
+        delete(lab, "networkpolicy", "shop", "host-open")
 
 
 @FAMILIES

@@ -188,10 +188,11 @@ def test_whom_the_policy_does_not_name_does_not_get_to_envoy(lab: api.Lab) -> No
     assert get(lab, "node1/dev/outsider", addresses) == ["EPERM", "EPERM"]
 
 
-def test_a_pods_own_loopback_takes_no_origin_away(lab: api.Lab) -> None:
-    """127.0.0.1 and the same port, in another network namespace, at the same time."""
+@pytest.mark.parametrize("other", ["node1/shop/pod", "node1/dev/outsider"])
+def test_who_uses_the_same_port_takes_no_origin_away(lab: api.Lab, other: str) -> None:
+    """127.0.0.1 and the same port at the same time, in another network namespace or in this one."""
     address, source = virtual_addresses(lab, "shop", "web")[0], "40123"
-    noise = lab.popen("node1/shop/pod", [sys.executable, "-c", NOISE, source])
+    noise = lab.popen(other, [sys.executable, "-c", NOISE, source])
     try:
         assert noise.stdout is not None
         assert noise.stdout.readline() == "begun\n"

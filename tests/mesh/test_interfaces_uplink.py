@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 
 from lab import api, netns
 from lab.plan import FABRIC4, FABRIC6
-from tests.mesh.asking import apply, delete, dial, eventually, flows, send
+from tests.mesh.asking import apply, ask_agent, delete, dial, eventually, flows, send
 from tests.mesh.holding import held, last_word
 from tests.mesh.interfaces_world import LAB, TCP, UDP, addresses, frames, hearing, outside
 from tests.mesh.programs import DIAL, SEND, SERVER
@@ -196,3 +196,166 @@ def test_nothing_of_a_quarantined_workload_passes_but_answers_to_whom_it_lets_in
     eventually(lambda: {t[:3] + t[4:] for t in told(lab, "uplink")} >= wanted)
     delete(lab, "quarantine", "shop", "far-echo")
     eventually(lambda: dial(lab, FAR_ECHO, to4, TCP)["answers"] == {"echo": 1})
+
+
+# -- from outside, past the hooks of any node ------------------------------------------------------
+
+# Sends packets (Python text) from a namespace, wherever its routes lead.
+FROM_OUTSIDE = """
+import logging, sys
+logging.getLogger("scapy").setLevel(logging.ERROR)
+from scapy.all import *
+conf.verb = 0
+for packet in eval(sys.argv[1]):
+    send(packet)
+"""
+
+# The first half of a handshake from an address that nobody answers for; when told to, the other.
+HANDSHAKE = """
+import logging, sys
+logging.getLogger("scapy").setLevel(logging.ERROR)
+from scapy.all import *
+conf.verb = 0
+source, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+there = IP(src=source, dst=address)
+answer = sr1(there / TCP(sport=4040, dport=port, flags="S", seq=100), timeout=5)
+print(answer[TCP].flags, flush=True)
+sys.stdin.readline()
+send(there / TCP(sport=4040, dport=port, flags="A", seq=101, ack=answer[TCP].seq + 1))
+"""
+
+GHOST = "198.51.100.9"
+
+CLOSED_TO_WORLD = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: far-echo, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: echo}}
+  ingress: [{from: [{podSelector: {}}, {namespaceSelector: {}}]}]
+"""
+
+
+def test_a_handshake_that_ends_after_policy_has_changed_is_cut(lab: api.Lab) -> None:
+    """It was let in at its SYN; nothing asks again when it is established."""
+    node = next(n for n in lab.record.plan.nodes if n.name == "node2")
+    netns.within(node.netns, _route_to_ghost)
+    own = addresses(lab, FAR_ECHO)[0]
+    command = [sys.executable, "-c", HANDSHAKE, GHOST, own, str(TCP)]
+    caller = netns.within(
+        lab.record.plan.fabric,
+        lambda: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True),
+    )
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "SA\n"
+        apply(lab, CLOSED_TO_WORLD)
+        caller.communicate("go\n", timeout=20)
+        eventually(
+            lambda: (
+                [
+                    f.reason
+                    for f in flows(lab, destination="shop/far-echo", direction="inbound")
+                    if f.source.port == 4040 and f.state == "cut"
+                ]
+                == ["INGRESS_DENIED"]
+            )
+        )
+    finally:
+        caller.kill()
+        caller.wait()
+        delete(lab, "networkpolicy", "shop", "far-echo")
+
+
+def _route_to_ghost() -> None:
+    with IPRoute() as ip:
+        ip.route("add", dst=f"{GHOST}/32", gateway=FABRIC4)
+
+
+def test_nobody_outside_speaks_to_a_closed_pod_as_its_own_node(lab: api.Lab) -> None:
+    """IPv6 lets such packets in, and policy lets in what comes from the node."""
+    node = next(n for n in lab.record.plan.nodes if n.name == "node2").address6
+    sealed = addresses(lab, "node2/shop/sealed")[1]
+    packets = (
+        f"[IPv6(src='{node}', dst='{sealed}')/UDP(sport=6, dport={UDP})/Raw(b'<<feigned>>'),"
+        f" IPv6(src='{node}', dst='{sealed}')/TCP(sport=6, dport={TCP}, flags='S')"
+        "/Raw(b'<<feigned>>')]"
+    )
+    with hearing_nothing(lab, "node2/shop/sealed"):
+        done = outside(lab.record.plan.fabric, [sys.executable, "-c", FROM_OUTSIDE, packets])
+        assert done.returncode == 0, done.stderr
+    eventually(lambda: ("node2", "inbound", "UDP", "", "SOURCE_SPOOFED") in told(lab, "veth"))
+    assert dial(lab, "node2", sealed, TCP)["answers"] == {"sealed": 1}
+
+
+# A connected UDP socket that sends whenever it is told to and says what came of it.
+KEEP_SENDING = """
+import errno, socket, sys
+one = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+one.settimeout(2)
+one.connect((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+while sys.stdin.readline():
+    try:
+        one.send(b"x")
+        print(one.recv(99).decode().partition(":")[0], flush=True)
+    except OSError as error:
+        print(errno.errorcode.get(error.errno or 0, type(error).__name__), flush=True)
+"""
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_datagram_socket_from_before_enrolment_is_held_to_policy(
+    lab: api.Lab, family: int
+) -> None:
+    """Its destination is outside the mesh, so that no other node refuses for this one."""
+    caged = "node1/shop/caged"
+    cgroup = lab.cgroup("node1", lab.workload(caged).cgroup)
+    resource = get(lab, "workload", "shop", "caged")
+    delete(lab, "workload", "shop", "caged")
+    eventually(lambda: cgroup.stat().st_ino not in enrolled(lab, "node1"))
+    command = [sys.executable, "-c", KEEP_SENDING, WORLD[family], str(UDP)]
+    early = lab.popen(caged, command, stdin=subprocess.PIPE)
+
+    def say() -> str:
+        assert early.stdin is not None
+        assert early.stdout is not None
+        early.stdin.write("go\n")
+        early.stdin.flush()
+        return early.stdout.readline().strip()
+
+    try:
+        assert early.stdout is not None
+        assert early.stdout.readline() == "ready\n"
+        assert say() == "world"
+        apply(lab, resource)
+        eventually(lambda: cgroup.stat().st_ino in enrolled(lab, "node1"))
+        assert say() == "EPERM"
+        eventually(
+            lambda: any(
+                f.reason == "EGRESS_DENIED" and f.destination.address == WORLD[family]
+                for f in flows(lab, source="shop/caged", verdict="DENY")
+            )
+        )
+    finally:
+        early.kill()
+        early.wait()
+
+
+def get(lab: api.Lab, kind: str, namespace: str, name: str) -> str:
+    """A stored object as a manifest that makes it anew."""
+    words = ["get", kind, name, "-n", namespace, "-o", "yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hopctl", *words],
+        env={**os.environ, **lab.env},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    own = ("resourceVersion:", "uid:")
+    return "\n".join(x for x in done.stdout.splitlines() if not x.strip().startswith(own))
+
+
+def enrolled(lab: api.Lab, node: str) -> set[int]:
+    """The cgroups that a node's kernel knows."""
+    return {entry["key"]["cgroup"] for entry in ask_agent(lab, node, "/maps/workloads")}

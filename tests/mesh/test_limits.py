@@ -478,6 +478,46 @@ def test_connections_that_never_come_about_hold_no_place(lab: api.Lab, web: Serv
         assert holder.open == 20
 
 
+# Sockets bound to a backend's own port that dial its service: they reach themselves, so that
+# both ends of the connection dial.
+BY_ITSELF = """
+import socket, struct, sys
+for _ in range(12):
+    with socket.socket() as end:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.bind((sys.argv[1], 7300))
+        end.connect((sys.argv[2], 80))
+        end.sendall(b"myself")
+        assert end.recv(9) == b"myself"
+print("done")
+"""
+
+TO_ITSELF = """
+apiVersion: v1
+kind: Service
+metadata: {name: itself, namespace: shop}
+spec: {selector: {app: host}, ports: [{name: tcp, port: 80, targetPort: 7300}]}
+---
+apiVersion: mesh.hoplite.io/v1alpha1
+kind: TrafficPolicy
+metadata: {name: itself, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, name: itself}]
+  connectionLimits: {perIdentity: {concurrentConnections: 4}}
+  outlierDetection: {consecutiveConnectFailures: 0}
+"""
+
+
+def test_a_connection_that_both_ends_dial_gives_its_place_back(lab: api.Lab) -> None:
+    apply(lab, TO_ITSELF)
+    node, service = lab.node("node1").address4, virtual_addresses(lab, "shop", "itself")[0]
+    done = lab.exec(HOST, [sys.executable, "-c", BY_ITSELF, node, service])
+    assert done.stdout == "done\n", done.stdout + done.stderr
+    eventually(lambda: held(lab, "node1") == {})
+    delete(lab, "trafficpolicy", "shop", "itself")
+    delete(lab, "service", "shop", "itself")
+
+
 # -- through the node proxy ------------------------------------------------------------------------
 
 ROUTE = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab import api
-from tests.mesh.asking import ask_unix, eventually, flows
+from tests.mesh.asking import ask_unix, eventually, flows, send
 from tests.mesh.test_datapath import LAB as DATAPATH_LAB
 from tests.mesh.test_datapath import TCP, UDP
 
@@ -122,6 +122,27 @@ def test_a_spoofed_neighbour_is_still_held_to_its_policy(lab: api.Lab) -> None:
             for f in flows(lab, destination="shop/vault", verdict="DENY")
         )
     )
+
+
+def test_nobody_outside_speaks_as_the_servers_own_node(lab: api.Lab) -> None:
+    """IPv6 lets such packets in, and policy lets in what comes from the node."""
+    node = next(n for n in lab.record.plan.nodes if n.name == "node2").address6
+    packets = (
+        f"[IPv6(src='{node}', dst='{node}')/UDP(sport=40051, dport=7101)/Raw(b'x'),"
+        f" IPv6(src='{node}', dst='{node}')/TCP(sport=40052, dport=7100, flags='S')]"
+    )
+    assert raw(lab, "node1", packets) == [None] * 2
+    eventually(
+        lambda: (
+            {
+                (f.source.port, f.verdict, f.reason)
+                for f in flows(lab, destination="shop/host-echo", direction="inbound")
+                if f.source.port in {40051, 40052}
+            }
+            == {(40051, "DENY", "SOURCE_SPOOFED"), (40052, "DENY", "SOURCE_SPOOFED")}
+        )
+    )
+    assert send(lab, "node2", node, 7101)["answers"] == {"host": 1}
 
 
 def refused_packets(lab: api.Lab) -> int:
