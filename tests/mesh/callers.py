@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from lab import api
+from lab.api import Target
+from lab.processes import launcher
 
 # For every line of standard input, a list of (key, protocol, address, port): connect, or send a
 # datagram, and print who answered or which errno came, by key.
@@ -59,11 +60,17 @@ class Callers:
 
 
 @contextmanager
-def callers(lab: api.Lab, targets: Mapping[str, str]) -> Iterator[Callers]:
-    """Callers by name, at these targets, until the block ends."""
-    command = [sys.executable, "-c", _ASK]
+def callers(**targets: Target) -> Iterator[Callers]:
+    """Callers by name, at these places, until the block ends."""
     processes = {
-        name: lab.popen(target, command, subprocess.PIPE) for name, target in targets.items()
+        name: subprocess.Popen(
+            launcher(target.place, [sys.executable, "-c", _ASK]),
+            env=target.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name, target in targets.items()
     }
     try:
         yield Callers(processes)

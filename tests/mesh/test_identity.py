@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 import textwrap
 import time
@@ -16,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab import api, netns
-from lab.restart import processes
+from lab.succession import paused
 from meshapi.flow import Flow
 from meshapi.identity import claim
 from meshapi.resources import Workload, by_word
@@ -534,7 +532,7 @@ def test_an_address_that_has_a_new_owner_never_speaks_for_the_former(lab: api.La
     meta = replace(former.metadata, name="heir", uid="", resource_version="")
     heir = replace(former, metadata=meta, status=type(former.status)())
     addresses = lab.workload(VAULT).addresses
-    with paused_agent(lab, "node2"):
+    with paused(lab, "node2"):
         delete(lab, "workload", "shop", "client")
         _apply(lab, heir)
         eventually(lambda: _claims_here(lab, "node1") >= {claim("shop", "heir")})
@@ -554,19 +552,6 @@ def test_an_address_that_has_a_new_owner_never_speaks_for_the_former(lab: api.La
         delete(lab, "workload", "shop", "heir")
         _apply(lab, replace(former, metadata=replace(former.metadata, uid="", resource_version="")))
         eventually(lambda: _claims_here(lab, "node1") >= {claim("shop", "client")})
-
-
-@contextmanager
-def paused_agent(lab: api.Lab, node: str) -> Iterator[None]:
-    """A node that hears nothing new; its kernel goes on."""
-    pids = processes(lab, node, "hoplite-agent")
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def _claims_here(lab: api.Lab, node: str) -> set[int]:

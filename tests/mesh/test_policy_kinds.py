@@ -104,7 +104,7 @@ class World:
 @pytest.fixture(scope="module")
 def _world(make_lab: Callable[[str], api.Lab]) -> Iterator[World]:
     lab = make_lab(LAB)
-    with callers(lab, TARGETS) as asking:
+    with callers(**{name: lab.target(target) for name, target in TARGETS.items()}) as asking:
         yield World(lab, asking)
 
 
