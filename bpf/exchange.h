@@ -85,7 +85,8 @@ static __always_inline int exchange_check(const struct settings *cfg,
 		exchange_decide(workload, known, &decision);
 		outbound_blocked(cfg, workload, &known->actual, &decision);
 		known->epoch = cfg->policy_epoch;
-		known->flags = decision.flags & DECISION_STRICT ? FLOW_STRICT : 0;
+		known->flags = (known->flags & ~FLOW_STRICT) |
+			       (decision.flags & DECISION_STRICT ? FLOW_STRICT : 0);
 		if (!verdict_lets_through(decision.verdict)) {
 			if (open) {
 				exchange_refuse(key, known, &decision, hook);
