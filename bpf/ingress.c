@@ -265,7 +265,7 @@ static __always_inline int datagram_stage(const struct settings *cfg, const stru
 		.remote = packet->remote,
 		.port = packet->remote_port,
 	};
-	struct flow *known = datagram_flow(&key), *flow;
+	struct flow *known = exchange_at(&key), *flow;
 	struct decision decision = {};
 	struct counters *counters;
 	struct limit *limit;
@@ -376,10 +376,13 @@ static __always_inline struct flow *outgoing_exchange(struct datagram_key *key)
 	if (!connected || connected->protocol != IPPROTO_UDP || connected->actual_port != key->port ||
 	    !address_same(&connected->actual, &key->remote))
 		return NULL;
+	if (connected->flags & FLOW_UNTRACKED)
+		return connected;
 	again = *connected;
 	again.started = bpf_ktime_get_ns();
 	exchange_begin(key, &again);
-	return datagram_flow(key);
+	connected->flags |= again.flags & FLOW_UNTRACKED;
+	return again.flags & FLOW_UNTRACKED ? connected : datagram_flow(key);
 }
 
 /* For a datagram to a workload of this node: its ingress hook finds it under its own view of it. */
