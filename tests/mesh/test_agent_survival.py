@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,20 +22,9 @@ from tests.mesh.asking import (
     dial,
     eventually,
     flows,
-    send,
     virtual_addresses,
 )
-from tests.mesh.holding import held, last_word
-from tests.mesh.test_datapath import (
-    CLIENT,
-    FAR_CLIENT,
-    FAR_OUTSIDER,
-    HOST_CLIENT,
-    LAB,
-    OUTSIDER,
-    TCP,
-    UDP,
-)
+from tests.mesh.test_datapath import CLIENT, FAR_CLIENT, LAB, OUTSIDER, TCP
 
 pytestmark = pytest.mark.root
 
@@ -279,46 +267,6 @@ def test_a_deleted_workload_is_no_longer_captured(lab: api.Lab) -> None:
 
 def _workload_entries(lab: api.Lab) -> int:
     return len(ask_agent(lab, "node1", "/maps/workloads"))
-
-
-ONLY_ASKS = """
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: only-asks, namespace: shop}
-spec: {podSelector: {matchLabels: {app: client}}, policyTypes: [Ingress, Egress], ingress: [],
-       egress: %s}
-"""
-
-
-def test_datagrams_go_on_when_nobody_forgets_old_ones(lab: api.Lab) -> None:
-    """An agent that is away for long: the table of exchanges fills up with what is long over."""
-    apply(lab, ONLY_ASKS % "[{}]")
-    kill(lab, "node1", "hoplite-agent")
-    config = lab.agent_socket("node1").parent.parent / "config.yaml"
-    config.write_text(config.read_text() + "\nmapSizes: {datagrams: 64}\n")
-    start_agent(lab, "node1")
-    kill(lab, "node1", "hoplite-agent")
-    one, two = (lab.workload(f"node{n}/shop/echo").addresses for n in (1, 2))
-    assert send(lab, FAR_OUTSIDER, one[0], UDP, 100)["answers"] == {"one": 100}
-    for family in (0, 1):
-        for how in ("fresh", "connected", "same"):
-            for target in (CLIENT, HOST_CLIENT):
-                assert send(lab, target, two[family], UDP, 5, how)["answers"] == {"two": 5}
-    assert dial(lab, FAR_OUTSIDER, lab.workload(CLIENT).addresses[0], TCP)["answers"] == {
-        "EPERM": 1
-    }
-    with ExitStack() as stack:
-        asking = [
-            stack.enter_context(held(lab, CLIENT, two[family], UDP, how))
-            for family in (0, 1)
-            for how in ("UDP", "UDP-unconnected")
-        ]
-        start_agent(lab, "node1")
-        assert 'hoplite_agent_lost_total{kind="flow"} 0.0' not in ask_unix(
-            lab.agent_socket("node1"), "/metrics"
-        )
-        apply(lab, ONLY_ASKS % "[]")
-        assert [last_word(process) for process in asking] == ["EPERM"] * 4
 
 
 def _apply_only(lab: api.Lab, text: str) -> None:

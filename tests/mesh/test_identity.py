@@ -30,6 +30,7 @@ from tests.mesh.asking import (
 )
 from tests.mesh.programs import SERVER
 from tests.mesh.tags import wait_until_tagged
+from tests.mesh.ways_of_connecting import PROGRAM
 
 pytestmark = pytest.mark.root
 
@@ -433,6 +434,16 @@ spec:
             for f in recorded(lab, "shop/client", "shop/vault", "inbound")
         )
     )
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("way", ["non-blocking", "mapped", "mptcp", "io_uring", "passed-on"])
+def test_every_way_of_connecting_proves_who_calls(lab: api.Lab, way: str, family: int) -> None:
+    own = lab.workload(SAFE).addresses[family]
+    done = lab.exec(CLIENT, [sys.executable, "-c", PROGRAM, way, own, str(TCP)])
+    assert (done.returncode, done.stdout) == (0, "safe\n"), done.stderr
+    done = lab.exec(BROWSER, [sys.executable, "-c", PROGRAM, way, own, str(TCP)])
+    assert (done.returncode, done.stdout) == (0, "EPERM\n"), done.stderr
 
 
 MULTIPATH = """
