@@ -31,12 +31,17 @@ def script(text: str, indent: int) -> str:
 
 def virtual_address(lab: api.Lab, namespace: str, name: str) -> str:
     """The IPv4 virtual address of a service."""
-    return asyncio.run(_virtual_address(lab, namespace, name))
+    return virtual_addresses(lab, namespace, name)[0]
 
 
-async def _virtual_address(lab: api.Lab, namespace: str, name: str) -> str:
+def virtual_addresses(lab: api.Lab, namespace: str, name: str) -> tuple[str, ...]:
+    """A service's virtual addresses, IPv4 first."""
+    return asyncio.run(_virtual_addresses(lab, namespace, name))
+
+
+async def _virtual_addresses(lab: api.Lab, namespace: str, name: str) -> tuple[str, ...]:
     async with lab.endpoint.client() as client:
         service = await client.get(by_word("service"), namespace, name)
     if not isinstance(service, Service):
         raise HopliteError(f"{namespace}/{name} is not a Service")
-    return service.spec.cluster_ip
+    return service.spec.cluster_ips

@@ -1,8 +1,9 @@
 """What traffic notices when parts of the mesh die, are upgraded or come back: it should be nothing.
 
 While each event happens, an allowed client opens connections, sends datagrams and uses connections
-that it holds open, and a refused one tries the same, all through services on both nodes. What fails
-of the first and what succeeds of the second is counted.
+that it holds open, and a refused one tries the same, all through services on both nodes, over IPv4
+and IPv6. What fails of the first and what succeeds of the second is counted. So is what succeeds of
+a refused workload whose cgroup is made anew, and of one that got the address of an allowed one.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.labs import script, virtual_address
+from msgspec.structs import replace
+
+from bench.labs import script, virtual_addresses
 from bench.table import Row
 from lab import api
 from lab.account import ROOT
+from lab.api import Target
+from lab.processes import launcher
 from lab.restart import kill, later_release, start_agent
+from lab.succession import paused, succeed
 from meshapi.errors import HopliteError
 
 NAME = "bench-survival"
 NODES = ("node1", "node2")
 DOWN_SECONDS = 60  # how long "for long" is
+RESTARTS = 10  # of a cgroup, for each way to a server
+RESTLESS, FORMER = "node1/bench/restless", "node1/bench/former"
 
 # Echoes what comes, over TCP and UDP, both families.
 ECHO = """\
@@ -54,6 +62,8 @@ spec:
     workloads:
     - {{name: client, namespace: bench, labels: {{app: client}}}}
     - {{name: outsider, namespace: bench, labels: {{app: outsider}}}}
+    - {{name: restless, namespace: bench, labels: {{app: outsider}}}}
+    - {{name: former, namespace: bench, labels: {{app: client}}}}
     - &server
       name: server
       namespace: bench
@@ -92,10 +102,11 @@ spec:
   ingress: [{{from: [{{podSelector: {{matchLabels: {{app: client}}}}}}]}}]
 """
 
-# Until its standard input ends: connect, send a datagram, use what is held; each to every address.
-WATCH = """
-import collections, json, select, socket, sys
+# What the programs below have in common.
+TRY = """
+import collections, json, os, select, socket, sys
 seen = collections.Counter()
+STREAM, DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
 def echo(connection, what):
     try:
         connection.sendall(b"x")
@@ -111,23 +122,46 @@ def connected(address, kind, port):
         connection.connect((address, port))
     except OSError as error:
         connection.close()
-        seen[f"{'TCP' if kind == socket.SOCK_STREAM else 'UDP'} refused: {error.strerror}"] += 1
+        seen[f"{'TCP' if kind == STREAM else 'UDP'} refused: {error.strerror}"] += 1
         return None
     return connection
+def once(address, kind, port):
+    connection = connected(address, kind, port)
+    if connection is not None:
+        with connection:
+            echo(connection, "TCP" if kind == STREAM else "UDP")
+"""
+
+# Until its standard input ends: connect, send a datagram, use what is held; each to every address.
+WATCH = f"""{TRY}
 hold = sys.argv[1] == "hold"
 addresses = sys.argv[2:]
-held = [(c, "held TCP") for a in addresses if hold and (c := connected(a, socket.SOCK_STREAM, 80))]
-held += [(c, "held UDP") for a in addresses if hold and (c := connected(a, socket.SOCK_DGRAM, 53))]
+held = [(c, "held TCP") for a in addresses if hold and (c := connected(a, STREAM, 80))]
+held += [(c, "held UDP") for a in addresses if hold and (c := connected(a, DATAGRAM, 53))]
 print("watching", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     for address in addresses:
-        for kind, port, what in ((socket.SOCK_STREAM, 80, "TCP"), (socket.SOCK_DGRAM, 53, "UDP")):
-            connection = connected(address, kind, port)
-            if connection is not None:
-                with connection:
-                    echo(connection, what)
+        once(address, STREAM, 80)
+        once(address, DATAGRAM, 53)
     for connection, what in held:
         echo(connection, what)
+print(json.dumps(seen))
+"""
+
+# Again and again: leave the cgroup, make it anew, enter it, and at once try one thing.
+RESTART = f"""{TRY}
+cgroup, elsewhere, times, *addresses = sys.argv[1:]
+def enter(path):
+    with open(path + "/cgroup.procs", "w") as procs:
+        procs.write("0")
+for _ in range(int(times)):
+    for address in addresses:
+        for kind, port in ((STREAM, 7000), (DATAGRAM, 7001)):
+            enter(elsewhere)
+            os.rmdir(cgroup)
+            os.mkdir(cgroup)
+            enter(cgroup)
+            once(address, kind, port)
 print(json.dumps(seen))
 """
 
@@ -144,7 +178,8 @@ def run() -> tuple[str, list[Row]]:
         api.stop(NAME)
 
 
-Event = Callable[[api.Lab], None]
+# Makes something happen; what it has seen of refused workloads itself counts as well.
+Event = Callable[[api.Lab], Counter[str] | None]
 
 
 def _events(later: Path) -> list[tuple[str, Event]]:
@@ -154,6 +189,8 @@ def _events(later: Path) -> list[tuple[str, Event]]:
         ("upgrade that changes the layout of maps", _upgrade(later)),
         ("downgrade to the layout of before", _upgrade(ROOT)),
         (f"agents away for {DOWN_SECONDS} s", _agents_stay_away),
+        ("a refused workload's cgroup made anew", _cgroup_made_anew),
+        ("an allowed workload's address reused", _address_reused),
         ("node proxies killed", _proxies_die),
         ("controller killed", _controller_dies),
     ]
@@ -192,6 +229,30 @@ def _agents_stay_away(lab: api.Lab) -> None:
         start_agent(lab, node)
 
 
+def _cgroup_made_anew(lab: api.Lab) -> Counter[str]:
+    """It connects before it can be enrolled, to the servers' own addresses."""
+    there = lab.target(RESTLESS)
+    kill(lab, "node1", lab.workload(RESTLESS).cgroup)
+    elsewhere = lab.target("node1").place.cgroup
+    servers = [lab.workload(f"{node}/bench/server") for node in NODES]
+    addresses = [address for server in servers for address in server.addresses]
+    words = [there.place.cgroup, elsewhere, str(RESTARTS), *addresses]
+    place = replace(there.place, cgroup=elsewhere)
+    command = launcher(place, [sys.executable, "-c", RESTART, *words])
+    done = subprocess.run(command, env=there.env, capture_output=True, text=True, check=True)
+    return Counter(json.loads(done.stdout))
+
+
+def _address_reused(lab: api.Lab) -> Counter[str]:
+    """The servers' node hears of it later."""
+    with paused(lab, "node2"):
+        place = succeed(lab, FORMER, "heir", {"app": "outsider"})
+        heir = _Watch(lab, Target(place, lab.target(FORMER).env), hold=False)
+        time.sleep(3)
+    time.sleep(3)
+    return heir.seen()
+
+
 def _proxies_die(lab: api.Lab) -> None:
     for node in NODES:
         kill(lab, node, "hoplite-l7proxy")
@@ -204,12 +265,12 @@ def _controller_dies(lab: api.Lab) -> None:
 
 
 def _row(lab: api.Lab, what: str, event: Event) -> Row:
-    allowed = _Watch(lab, "node1/bench/client", hold=True)
-    refused = _Watch(lab, "node1/bench/outsider", hold=False)
+    allowed = _Watch(lab, lab.target("node1/bench/client"), hold=True)
+    refused = _Watch(lab, lab.target("node1/bench/outsider"), hold=False)
     time.sleep(1)
-    event(lab)
+    more = event(lab)
     time.sleep(1)
-    served, tried = allowed.seen(), refused.seen()
+    served, tried = allowed.seen(), refused.seen() + (more or Counter())
     failed = sum(n for key, n in served.items() if not key.endswith(" ok"))
     escaped = sum(n for key, n in tried.items() if key.endswith(" ok"))
     strange = {key: n for key, n in served.items() if not key.endswith(" ok")}
@@ -226,12 +287,18 @@ def _row(lab: api.Lab, what: str, event: Event) -> Row:
 class _Watch:
     """A client at work until it is asked what it has seen."""
 
-    def __init__(self, lab: api.Lab, target: str, *, hold: bool) -> None:
-        services = [virtual_address(lab, "bench", name) for name in ("near", "far")]
+    def __init__(self, lab: api.Lab, where: Target, *, hold: bool) -> None:
+        services = [a for name in ("near", "far") for a in virtual_addresses(lab, "bench", name)]
         words = ["hold" if hold else "", *services]
-        self._process = lab.popen(target, [sys.executable, "-c", WATCH, *words], subprocess.PIPE)
+        self._process = subprocess.Popen(
+            launcher(where.place, [sys.executable, "-c", WATCH, *words]),
+            env=where.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         if self._process.stdout is None or self._process.stdout.readline() != "watching\n":
-            raise HopliteError(f"{target} cannot watch")
+            raise HopliteError(f"nobody can watch in {where.place.cgroup}")
 
     def seen(self) -> Counter[str]:
         out, _ = self._process.communicate("", timeout=30)

@@ -160,7 +160,7 @@ static __always_inline bool socket_sends(struct __sk_buff *skb, const struct fra
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.remote = frame->tuple.remote;
 	key.port = frame->tuple.remote_port;
-	return datagram_flow(&key);
+	return exchange_at(&key);
 }
 
 static __always_inline void lookup_tuple(const struct frame *frame, bool remote,

@@ -55,7 +55,7 @@ static __always_inline int sendmsg_stage(struct bpf_sock_addr *ctx, struct endpo
 	backend = session_resume(key.cookie, to, &resumed);
 	key.remote = backend ? backend->address : to->address;
 	key.port = backend ? backend->port : to->port;
-	known = datagram_flow(&key);
+	known = exchange_at(&key);
 	if (known) {
 		if (exchange_check(cfg, epoch, from, &key, known, HOOK_SENDMSG))
 			return -EPERM;
@@ -126,7 +126,7 @@ static __always_inline bool dialled_for(struct bpf_sock_addr *ctx, struct endpoi
 	key.cookie = bpf_get_socket_cookie(ctx);
 	key.remote = from->address;
 	key.port = from->port;
-	flow = datagram_flow(&key);
+	flow = exchange_at(&key);
 	if (!flow || !(flow->flags & FLOW_TRANSLATED))
 		return false;
 	from->address = flow->dialled;

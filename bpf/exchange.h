@@ -8,8 +8,28 @@ static __always_inline void exchange_begin(struct datagram_key *key, struct flow
 {
 	flow->established = flow->started;
 	flow_opened(flow);
-	if (datagram_flow_put(key, flow))
-		loss(LOSS_FLOW);
+	if (!datagram_flow_put(key, flow))
+		return;
+	flow->flags |= FLOW_UNTRACKED;
+	loss(LOSS_FLOW);
+}
+
+/*
+ * What a socket and a peer say to each other, if that is known. The table of exchanges may be full,
+ * as when no agent has been there for long to forget old ones; then the flow of the socket stands
+ * for what it began last, so that its answers are let in and a change of policy finds it.
+ */
+static __always_inline struct flow *exchange_at(struct datagram_key *key)
+{
+	struct flow *known = datagram_flow(key), *last;
+
+	if (known)
+		return known;
+	last = socket_flow(key->cookie);
+	if (!last || !(last->flags & FLOW_UNTRACKED) || last->actual_port != key->port ||
+	    !address_same(&last->actual, &key->remote))
+		return NULL;
+	return last;
 }
 
 static __always_inline void exchange_count(struct flow *flow, u32 payload, bool inbound)

@@ -188,7 +188,7 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.remote = packet.remote;
 	key.port = packet.remote_port;
-	known = datagram_flow(&key);
+	known = exchange_at(&key);
 	if (!known || feigns_node(skb, to, &packet))
 		return arrival_leave(skb, &packet, cgroup, CALL_DATAGRAM);
 	if (exchange_check(cfg, epoch, to, &key, known, HOOK_INGRESS))
@@ -257,6 +257,8 @@ static __always_inline struct flow *outgoing_exchange(const struct settings *cfg
 	connected = socket_flow(key->cookie);
 	if (connected && connected->protocol == IPPROTO_UDP &&
 	    connected->actual_port == key->port && address_same(&connected->actual, &key->remote)) {
+		if (connected->flags & FLOW_UNTRACKED)
+			return connected;
 		again = *connected;
 	} else {
 		if (!outgoing_stranger(cfg, epoch, skb, packet, &again))
@@ -265,7 +267,10 @@ static __always_inline struct flow *outgoing_exchange(const struct settings *cfg
 	}
 	again.started = bpf_ktime_get_ns();
 	exchange_begin(key, &again);
-	return datagram_flow(key);
+	if (!(again.flags & FLOW_UNTRACKED))
+		return datagram_flow(key);
+	socket_flow_put(key->cookie, &again);
+	return socket_flow(key->cookie);
 }
 
 /* For a datagram to a workload of this node: its ingress hook finds it under its own view of it. */

@@ -347,7 +347,7 @@ int mesh_release(struct bpf_sock *sk)
 			.remote = found->actual,
 			.port = found->actual_port,
 		};
-		struct flow *exchange = datagram_flow(&key);
+		struct flow *exchange = exchange_at(&key);
 
 		if (exchange) {
 			flow = *exchange;

@@ -208,6 +208,7 @@ struct flow {
 #define FLOW_AUTHENTICATED	1	/* the caller's identity was in its SYN; inbound: verified */
 #define FLOW_STRICT		2	/* decided by a rule for authenticated callers only */
 #define FLOW_TRANSLATED		4	/* dialled and actual differ */
+#define FLOW_UNTRACKED		8	/* an exchange without a place of its own in `datagrams` */
 
 struct datagram_key {
 	__u64 cookie;

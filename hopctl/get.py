@@ -92,7 +92,8 @@ async def _show(
     elif output == "name":
         sys.stdout.writelines(_name(resource) for resource in found)
     elif found:
-        context, wide = await _context(client, kind), output == "wide"
+        wide = output == "wide"
+        context = await _context(client, kind, wide=wide)
         rows = [columns.row(kind, resource, context, wide=wide) for resource in found]
         Table(columns.header(kind, wide=wide)).write(rows)
     else:
@@ -112,24 +113,28 @@ async def _watch(client: ApiClient, kind: Kind, arguments: argparse.Namespace) -
         elif arguments.output in ("json", "yaml"):  # a stream has one document a line
             sys.stdout.write(codec.encode_json(event.object).decode() + "\n")
         else:
-            context = await _context(client, kind)
+            context = await _context(client, kind, wide=wide)
             cells = columns.row(kind, event.object, context, wide=wide)
             table.write([[Cell(event.type, "bad" if event.type == "DELETED" else "good"), *cells]])
         sys.stdout.flush()
 
 
-async def _context(client: ApiClient, kind: Kind) -> Context:
+async def _context(client: ApiClient, kind: Kind, *, wide: bool) -> Context:
     """What the rows of a kind need besides the objects themselves."""
     import asyncio
     import datetime as dt
 
     from hopctl.columns import Context
-    from meshapi.resources import HTTPRoute, MeshNode, Quarantine, Service, Workload, by_word
+    from meshapi.resources import HTTPRoute, MeshNode, Service, Workload, by_word
 
     now = dt.datetime.now(dt.UTC)
     if kind.type is MeshNode:
         listing = await client.listing(by_word("namespaces"))
-        return Context(int(listing.version), now)
+        if not wide:
+            return Context(int(listing.version), now)
+        found = await client.list_all(by_word("workloads"))
+        hosted = [w for w in found if isinstance(w, Workload)]
+        return Context(int(listing.version), now, hosted, quarantined=await _quarantined(client))
     if kind.type is Service:
         workloads, routes, nodes = await asyncio.gather(
             *(client.list_all(by_word(word)) for word in ("workloads", "httproutes", "meshnodes"))
@@ -143,17 +148,16 @@ async def _context(client: ApiClient, kind: Kind) -> Context:
             policies=await _balancing(client),
         )
     if kind.type is Workload:
-        quarantines = await client.list_all(by_word("quarantines"))
-        return Context(
-            0,
-            now,
-            quarantined={
-                (q.metadata.namespace, q.spec.workload)
-                for q in quarantines
-                if isinstance(q, Quarantine)
-            },
-        )
+        return Context(0, now, quarantined=await _quarantined(client))
     return Context(0, now)
+
+
+async def _quarantined(client: ApiClient) -> set[tuple[str, str]]:
+    """Namespace and name of the workloads that are cut off."""
+    from meshapi.resources import Quarantine, by_word
+
+    found = await client.list_all(by_word("quarantines"))
+    return {(q.metadata.namespace, q.spec.workload) for q in found if isinstance(q, Quarantine)}
 
 
 def _name(resource: Resource) -> str:

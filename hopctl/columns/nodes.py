@@ -30,6 +30,7 @@ def _node_wide(node: MeshNode, context: Context) -> list[Cell]:
     return [
         text(node.metadata.labels.get(ZONE_LABEL, "")),
         _missing(node.status.features),
+        _cut_off(node, context),
         text("; ".join([why, *problems] if why else problems)),
         age(node, context),
     ]
@@ -41,6 +42,17 @@ def _missing(features: dict[str, str]) -> Cell:
     if missing:
         return Cell(f"missing: {', '.join(missing)}", "warn")
     return Cell("all", "good") if features else Cell("-", "dim")
+
+
+def _cut_off(node: MeshNode, context: Context) -> Cell:
+    """The node's workloads that are quarantined."""
+    found = sorted(
+        f"{w.metadata.namespace}/{w.metadata.name}"
+        for w in context.workloads
+        if w.spec.node_name == node.metadata.name
+        and (w.metadata.namespace, w.metadata.name) in context.quarantined
+    )
+    return Cell(",".join(found), "bad") if found else text("")
 
 
 def _workload(workload: Workload, context: Context) -> list[Cell]:
@@ -82,7 +94,7 @@ def _workload_wide(workload: Workload, context: Context) -> list[Cell]:
 MESHNODE = Columns(
     ("READY", "REVISION", "ADDRESSES", "AGENT", "PROXY", "KERNEL"),
     _node,
-    ("ZONE", "FEATURES", "PROBLEMS", "AGE"),
+    ("ZONE", "FEATURES", "QUARANTINED", "PROBLEMS", "AGE"),
     _node_wide,
 )
 WORKLOAD = Columns(

@@ -308,6 +308,41 @@ spec: {podSelector: {matchLabels: {version: one}}, ingress: [%s]}
     assert dial(lab, FAR_CLIENT, own, TCP)["answers"] == {"one": 1}
 
 
+# At each word, a datagram from the same unconnected socket; says whom it has heard from.
+SAME_SOCKET = """
+import socket, sys
+end = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+end.settimeout(5)
+for _ in sys.stdin:
+    end.sendto(b"x", (sys.argv[1], 53))
+    print(end.recvfrom(99)[1][0], flush=True)
+"""
+
+
+@FAMILIES
+def test_a_changed_policy_changes_no_address_that_is_shown(lab: api.Lab, family: int) -> None:
+    """Neither of an unconnected socket that goes on with the backend that it had."""
+    address = virtual_addresses(lab, "shop", "echo")[family]
+    client = lab.popen(CLIENT, [sys.executable, "-c", SAME_SOCKET, address], subprocess.PIPE)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    for ingress in ("", "{}"):
+        client.stdin.write("go\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == f"{address}\n"
+        apply(lab, ELSEWHERE % ingress)
+    out, _ = client.communicate("go\n", timeout=10)
+    assert out == f"{address}\n"
+
+
+ELSEWHERE = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: elsewhere, namespace: shop}
+spec: {podSelector: {matchLabels: {app: host-echo}}, ingress: [%s]}
+"""
+
+
 # -- telemetry -------------------------------------------------------------------------------------
 
 

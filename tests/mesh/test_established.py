@@ -9,12 +9,23 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from lab import api
-from tests.mesh.asking import apply, ask_unix, delete, dial, eventually, flows, virtual_addresses
+from lab.restart import processes
+from tests.mesh.asking import (
+    apply,
+    ask_agent,
+    ask_unix,
+    delete,
+    dial,
+    eventually,
+    flows,
+    send,
+    virtual_addresses,
+)
 from tests.mesh.holding import held, last_word
 from tests.mesh.programs import SERVER
 
@@ -113,6 +124,29 @@ def test_a_connection_that_is_refused_now_is_cut(
         assert found.verdict == "ALLOW"
 
 
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("how", ["UDP", "UDP-unconnected"])
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [
+        ("node1/shop/client", "node1/shop/near"),
+        ("node1/shop/client", "node2/shop/far"),
+        ("node1/shop/host-client", "node2/shop/far"),
+    ],
+)
+def test_a_socket_that_sends_datagrams_is_refused_in_the_middle(
+    lab: api.Lab, client: str, server: str, how: str, family: int
+) -> None:
+    workload = lab.workload(server)
+    address = workload.addresses[family]
+    with held(lab, client, address, UDP, how) as exchange, policy(lab, workload.name) as closing:
+        assert last_word(exchange) == "EPERM"
+        ends = {"source": f"shop/{client.rpartition('/')[2]}", "verdict": "DENY", "last": 1}
+        found = flows(lab, **ends, protocol="UDP", direction="outbound")[0]
+        assert (found.reason, found.policy) == ("INGRESS_DENIED", closing)
+        assert found.hook == ("egress" if how == "UDP" else "sendmsg")
+
+
 def cut_flows(lab: api.Lab, server: str) -> list:
     return [f for f in flows(lab, destination=f"shop/{server}") if f.state == "cut"]
 
@@ -170,26 +204,84 @@ def _hopctl(lab: api.Lab, *words: str) -> str:
     return done.stdout.decode()
 
 
-def test_a_quarantine_cuts_both_ways(lab: api.Lab) -> None:
-    far = lab.workload("node2/shop/far").addresses[0]
-    near = lab.workload("node1/shop/near").addresses[1]
-    with (
-        held(lab, "node1/shop/client", far, TCP) as outgoing,
-        held(lab, "node1/shop/client", near, TCP) as also,
-    ):
-        apply(
-            lab,
-            """
-apiVersion: mesh.hoplite.io/v1alpha1
-kind: Quarantine
-metadata: {name: client, namespace: shop}
-spec: {workload: client}
-""",
-        )
-        assert last_word(outgoing) in {"ECONNABORTED", "ECONNRESET"}
-        assert last_word(also) in {"ECONNABORTED", "ECONNRESET"}
-        assert dial(lab, "node1/shop/client", far, TCP)["answers"] == {"EPERM": 1}
-        reasons = {f.reason for f in flows(lab, source="shop/client", verdict="DENY")}
-        assert "QUARANTINED" in reasons
-        delete(lab, "quarantine", "shop", "client")
-        eventually(lambda: dial(lab, "node1/shop/client", far, TCP)["answers"] == {"far": 1})
+@pytest.fixture
+def quarantined(lab: api.Lab) -> Iterator[Callable[..., None]]:
+    """Quarantines shop/far from the command line; lifts it in the end."""
+
+    def quarantine(*words: str) -> None:
+        _hopctl(lab, "quarantine", "shop/far", *words, "--wait")
+
+    yield quarantine
+    if "shop/far is quarantined" in _hopctl(lab, "quarantine", "shop/far"):
+        quarantine("--lift")
+
+
+def test_a_quarantine_ends_all_that_is_open_in_both_directions(
+    lab: api.Lab, quarantined: Callable[..., None]
+) -> None:
+    """And its processes run on, and can be looked at from within."""
+    far, near = lab.workload("node2/shop/far"), lab.workload("node1/shop/near")
+    before = processes(lab, "node2", far.cgroup)
+    with ExitStack() as stack:
+        open_ones = [
+            stack.enter_context(held(lab, client, address, port, how))
+            for client, addresses in (
+                ("node1/shop/client", far.addresses),
+                ("node1/shop/host-client", far.addresses),
+                ("node2/shop/far", near.addresses),
+            )
+            for address in addresses
+            for how, port in (("TCP", TCP), ("UDP", UDP))
+        ]
+        quarantined("--reason", "odd traffic")
+        for connection in open_ones:
+            assert last_word(connection) in {"ECONNABORTED", "ECONNRESET", "EPERM"}
+    assert set(before) <= set(processes(lab, "node2", far.cgroup))
+    for family, loopback in enumerate(("127.0.0.1", "::1")):
+        assert dial(lab, "node2/shop/far", loopback, TCP)["answers"] == {"far": 1}
+        assert dial(lab, "node2/shop/far", near.addresses[family], TCP)["answers"] == {"EPERM": 1}
+        assert dial(lab, "node1/shop/client", far.addresses[family], TCP)["answers"] == {"EPERM": 1}
+        assert send(lab, "node1/shop/client", far.addresses[family], UDP)["answers"] == {"EPERM": 1}
+    quarantined("--lift")
+    assert dial(lab, "node2/shop/far", near.addresses[0], TCP)["answers"] == {"near": 1}
+    assert dial(lab, "node1/shop/client", far.addresses[0], TCP)["answers"] == {"far": 1}
+
+
+def test_a_quarantine_lets_in_whom_it_names(lab: api.Lab, quarantined: Callable[..., None]) -> None:
+    quarantined("--allow-from", "shop/client")
+    for address in lab.workload("node2/shop/far").addresses:
+        for ask, port in ((dial, TCP), (send, UDP)):
+            assert ask(lab, "node1/shop/client", address, port)["answers"] == {"far": 1}
+            assert ask(lab, "node1/shop/host-client", address, port)["answers"] == {"EPERM": 1}
+
+
+def test_a_quarantine_is_seen_everywhere(lab: api.Lab, quarantined: Callable[..., None]) -> None:
+    address = lab.workload("node2/shop/far").addresses[0]
+    with held(lab, "node1/shop/client", address, TCP) as connection:
+        quarantined()
+        last_word(connection)
+    dial(lab, "node1/shop/client", address, TCP)
+    send(lab, "node2/shop/far", lab.workload("node1/shop/near").addresses[1], UDP)
+    denied = flows(lab, verdict="DENY", last=2)
+    assert {(f.direction, f.reason, f.policy_kind, f.policy) for f in denied} == {
+        ("outbound", "QUARANTINED", "Quarantine", "shop/far")
+    }
+    assert {f.source.name for f in denied} == {"client", "far"}
+    (row,) = (x for x in _hopctl(lab, "get", "workloads").splitlines() if " far " in x)
+    assert "True QUARANTINED" in row
+    (row,) = (x for x in _hopctl(lab, "get", "nodes", "-o", "wide").splitlines() if "node2" in x)
+    assert "shop/far" in row
+
+    def cut() -> bool:
+        shown = json.loads(_hopctl(lab, "get", "quarantine", "far", "-n", "shop", "-o", "json"))
+        conditions = {c["type"]: c["status"] for c in shown["status"]["conditions"]}
+        return conditions["Programmed"] == "True" and shown["status"].get("connectionsCut", 0) > 0
+
+    eventually(cut)
+    for node in ("node1", "node2"):
+        dump = ask_agent(lab, node, "/config_dump")
+        assert "Quarantine" in {o["kind"] for o in dump["objects"]}
+        metrics = ask_unix(lab.agent_socket(node), "/metrics")
+        assert 'reason="QUARANTINED"' in metrics
+    line = 'hoplite_connections_cut_total{policy="shop/far",policy_kind="Quarantine"}'
+    assert line in ask_unix(lab.agent_socket("node1"), "/metrics")

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from lab import api
 from lab.processes import launcher
 from lab.restart import kill, start_agent
 from tests.mesh.asking import apply, ask_unix, delete, dial, eventually, virtual_addresses
-from tests.mesh.balancing_world import get_workload, policy, processes
+from tests.mesh.balancing_world import change, get_workload, policy, processes
 
 pytestmark = pytest.mark.root
 
@@ -225,6 +226,29 @@ def test_a_process_that_hangs_is_found_by_asking_it_something(lab: api.Lab) -> N
     finally:
         os.kill(pid, signal.SIGCONT)
     soon(lambda: unhealthy(lab, "one") == ())
+
+
+def test_a_workload_of_ipv6_only_is_asked_there(lab: api.Lab) -> None:
+    """The HTTP server has no IPv6 and the port itself has; policy lets the node ask it."""
+    name = name_of(lab, "two")
+    check(lab, **HTTP, port=HEALTH)
+    soon(lambda: unhealthy(lab, "two") == ())
+    both = get_workload(lab, name).spec.addresses
+
+    def have(*addresses: str) -> None:
+        change(
+            lab, "workload", name, lambda w: replace(w, spec=replace(w.spec, addresses=addresses))
+        )
+
+    have(both[1])
+    try:
+        soon(lambda: unhealthy(lab, "two") == (PORT,))
+        check(lab)
+        soon(lambda: unhealthy(lab, "two") == ())
+        virtual = virtual_addresses(lab, "shop", "web")[1]
+        soon(lambda: "two" in dial(lab, CLIENT, virtual, 80, 40)["answers"])
+    finally:
+        have(*both)
 
 
 def test_when_all_fail_all_are_used(lab: api.Lab) -> None:

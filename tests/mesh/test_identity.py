@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 import textwrap
 import time
@@ -16,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab import api, netns
-from lab.restart import processes
+from lab.succession import paused
 from meshapi.flow import Flow
 from meshapi.identity import claim
 from meshapi.resources import Workload, by_word
@@ -32,6 +30,7 @@ from tests.mesh.asking import (
 )
 from tests.mesh.programs import SERVER
 from tests.mesh.tags import wait_until_tagged
+from tests.mesh.ways_of_connecting import PROGRAM
 
 pytestmark = pytest.mark.root
 
@@ -437,6 +436,16 @@ spec:
     )
 
 
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("way", ["non-blocking", "mapped", "mptcp", "io_uring", "passed-on"])
+def test_every_way_of_connecting_proves_who_calls(lab: api.Lab, way: str, family: int) -> None:
+    own = lab.workload(SAFE).addresses[family]
+    done = lab.exec(CLIENT, [sys.executable, "-c", PROGRAM, way, own, str(TCP)])
+    assert (done.returncode, done.stdout) == (0, "safe\n"), done.stderr
+    done = lab.exec(BROWSER, [sys.executable, "-c", PROGRAM, way, own, str(TCP)])
+    assert (done.returncode, done.stdout) == (0, "EPERM\n"), done.stderr
+
+
 MULTIPATH = """
 import socket, sys
 try:
@@ -534,7 +543,7 @@ def test_an_address_that_has_a_new_owner_never_speaks_for_the_former(lab: api.La
     meta = replace(former.metadata, name="heir", uid="", resource_version="")
     heir = replace(former, metadata=meta, status=type(former.status)())
     addresses = lab.workload(VAULT).addresses
-    with paused_agent(lab, "node2"):
+    with paused(lab, "node2"):
         delete(lab, "workload", "shop", "client")
         _apply(lab, heir)
         eventually(lambda: _claims_here(lab, "node1") >= {claim("shop", "heir")})
@@ -554,19 +563,6 @@ def test_an_address_that_has_a_new_owner_never_speaks_for_the_former(lab: api.La
         delete(lab, "workload", "shop", "heir")
         _apply(lab, replace(former, metadata=replace(former.metadata, uid="", resource_version="")))
         eventually(lambda: _claims_here(lab, "node1") >= {claim("shop", "client")})
-
-
-@contextmanager
-def paused_agent(lab: api.Lab, node: str) -> Iterator[None]:
-    """A node that hears nothing new; its kernel goes on."""
-    pids = processes(lab, node, "hoplite-agent")
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def _claims_here(lab: api.Lab, node: str) -> set[int]:

@@ -32,10 +32,13 @@ from tests.mesh.asking import (
 )
 from tests.mesh.balancing_world import get_workload
 from tests.mesh.programs import SERVER
+from tests.mesh.ways_of_connecting import PROGRAM
 
 pytestmark = pytest.mark.root
 
 TCP, UDP = 7000, 7001
+# Those that may be told apart by a limit; the others dial two servers, or a device.
+TCP_WAYS = ("non-blocking", "fastopen-sendto", "fastopen-connect", "mptcp", "io_uring", "passed-on")
 INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 
 LAB = f"""
@@ -516,6 +519,23 @@ def test_a_connection_that_both_ends_dial_gives_its_place_back(lab: api.Lab) -> 
     eventually(lambda: held(lab, "node1") == {})
     delete(lab, "trafficpolicy", "shop", "itself")
     delete(lab, "service", "shop", "itself")
+
+
+@pytest.mark.parametrize("way", TCP_WAYS)
+def test_no_way_of_connecting_passes_a_limit(lab: api.Lab, web: Service, way: str) -> None:
+    """One place, held by another process of the caller; and one that is given back can be had."""
+    web.limit(concurrentConnections=1)
+    own = lab.workload(ALONE).addresses
+    program = f"import os; os.environ.update(OWN4={own[0]!r}, OWN6={own[1]!r})\n{PROGRAM}"
+    for family in (0, 1):
+        command = [sys.executable, "-c", program, way, web.address(family), "80"]
+        with Holder(lab, ALONE, web.address(family), 1) as holder:
+            assert holder.open == 1
+            assert lab.exec(ALONE, command).stdout == "ECONNREFUSED\n"
+            assert held(lab, "node2") == {(identity(lab, ALONE), "outbound"): 1}
+        eventually(lambda: held(lab, "node1") == held(lab, "node2") == {}, patience=20)
+        assert lab.exec(ALONE, command).stdout == "one\n"
+        eventually(lambda: held(lab, "node1") == held(lab, "node2") == {}, patience=20)
 
 
 # -- through the node proxy ------------------------------------------------------------------------

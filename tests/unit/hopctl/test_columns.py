@@ -131,8 +131,10 @@ def test_a_node_shows_how_far_it_is():
         "n1", "True", "48 (2 behind)", "0.1", "serving 3 services", "6.18",
     ]  # fmt: skip
     assert (found["FEATURES"].text, found["FEATURES"].tone) == ("all", "good")
-    assert found["ZONE"].text == "-"
+    assert found["ZONE"].text == found["QUARANTINED"].text == "-"
     assert found["PROBLEMS"].text == "NetworkPolicy a/b: no"
+    cut_off = {"workloads": [workload("a"), workload("b")], "quarantined": [("shop", "b")]}
+    assert shown("nodes", node, wide=True, **cut_off)["QUARANTINED"].text == "shop/b"
     fresh = shown("nodes", decode("MeshNode", "n2", {}))
     assert [fresh[k].text for k in ("READY", "REVISION", "AGENT", "PROXY")] == [
         "False", "0 (50 behind)", "-", "-",
