@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What begins at a workload: the verdict on a SYN, and on a peer's first datagram.
+ * What begins at a workload: the verdict on a SYN, and on a peer's first datagram. And what became of
+ * an exchange since policy has changed.
  *
  * These programs go on where mesh_ingress ends. They find the packet in the arrival, so their
  * verifier need not follow every way in which it can be taken apart.
@@ -157,9 +158,15 @@ static __always_inline int datagram_stage(const struct settings *cfg, u32 epoch,
 	struct decision decision = {};
 	struct counters *counters;
 	struct limit *limit;
+	struct flow *known = exchange_at(&key), *flow;
 	struct peer from = {};
-	struct flow *flow;
 
+	if (known) {
+		if (exchange_check(cfg, epoch, to, &key, known, HOOK_INGRESS))
+			return -EPERM;
+		exchange_count(known, packet->payload, true);
+		return 0;
+	}
 	inbound_caller(to, packet, &from);
 	inbound_decide(to, packet, &from, 0, &decision);
 	workload_blocked(cfg, to, &packet->remote, &decision);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Packets for a workload's sockets: a SYN or a peer's first datagram is decided about (inbound.c).
+ * Packets for a workload's sockets: a SYN is decided about, a peer's first datagram, and its next
+ * one after a change of policy (inbound.c).
  *
  * Every packet of every captured socket passes here, so an established connection's leaves after
  * a handful of instructions.
@@ -189,10 +190,9 @@ static __always_inline int ingress_stage(struct __sk_buff *skb)
 	key.remote = packet.remote;
 	key.port = packet.remote_port;
 	known = exchange_at(&key);
-	if (!known || feigns_node(skb, to, &packet))
+	if (!known || known->epoch != epoch || !verdict_lets_through(known->verdict) ||
+	    feigns_node(skb, to, &packet))
 		return arrival_leave(skb, &packet, cgroup, CALL_DATAGRAM);
-	if (exchange_check(cfg, epoch, to, &key, known, HOOK_INGRESS))
-		return -EPERM;
 	exchange_count(known, packet.payload, true);
 	if (learns_names(cfg, &packet))
 		call(skb, CALL_DNS);
