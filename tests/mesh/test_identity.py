@@ -526,12 +526,14 @@ def test_two_that_dial_each_other_at_once_meet(lab: api.Lab) -> None:
     heard = [caller.communicate(timeout=20)[0] for caller in callers]
     assert heard == ["crossed\n"] * 2
 
-    def one_met_a_syn() -> bool:
-        found = flows(lab, source="shop/client", destination="shop/near", direction="inbound")
-        found += flows(lab, source="shop/near", destination="shop/client", direction="inbound")
-        return any(f.authenticated and f.destination.port == 7300 for f in found)
+    def told() -> bool:
+        """Each end has dialled, and proved who it is."""
+        found = flows(lab, source="shop/client", destination="shop/near", direction="outbound")
+        found += flows(lab, source="shop/near", destination="shop/client", direction="outbound")
+        crossed = [f for f in found if f.destination.port == 7300]
+        return [(f.authenticated, f.bytes_sent) for f in crossed] == [(True, 7)] * 2
 
-    eventually(one_met_a_syn)
+    eventually(told)
 
 
 # -- addresses that change hands -------------------------------------------------------------------
