@@ -25,6 +25,7 @@ from tests.mesh.asking import (
     eventually,
     virtual_addresses,
 )
+from tests.mesh.balancing_world import processes
 
 pytestmark = pytest.mark.root
 
@@ -310,7 +311,7 @@ def test_workloads_have_a_resolv_conf_of_their_own_and_the_machine_keeps_its(lab
     ):
         assert lab.exec(target, ["cat", "/etc/resolv.conf"]).stdout == text(namespace)
     upstream = lab.workload(UPSTREAM)
-    pid = lab.cgroup(upstream.node, upstream.cgroup, "cgroup.procs").read_text().split()[0]
+    (pid,) = processes(lab, upstream.node, upstream.cgroup)
     seen = Path(f"/proc/{pid}/root/etc/resolv.conf").read_text()
     assert seen == text("infra.svc.hoplite.local ")
     agent = lab.cgroup("node1", "hoplite-agent", "cgroup.procs").read_text().split()[0]

@@ -58,6 +58,7 @@ def lab(make_lab: Callable[[str], api.Lab]) -> Iterator[api.Lab]:
     env = {**os.environ, "WHO": "world", "PORT": str(TCP), "UDP_PORT": str(UDP)}
     command = [sys.executable, "-c", SERVER]
     server = netns.within(fabric, lambda: subprocess.Popen(command, env=env))
+    eventually(lambda: dial(made, "node1", WORLD[0], TCP)["answers"] == {"world": 1})
     yield made
     server.kill()
     server.wait()

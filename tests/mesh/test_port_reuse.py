@@ -53,8 +53,11 @@ kind: NetworkPolicy
 metadata: {{name: vault, namespace: shop}}
 spec:
   podSelector: {{matchLabels: {{app: vault}}}}
+  policyTypes: [Ingress, Egress]
   ingress: [{{from: [{{podSelector: {{matchLabels: {{app: client}}}}}}]}}]
+  egress: [{{to: [{{podSelector: {{matchLabels: {{app: client}}}}}}]}}]
 """
+# (Otherwise an answer to the one whose port the other has by now would begin an exchange with it.)
 
 # Begins ROUNDS connections (or connected or unconnected exchanges) from four ports by turns and
 # prints what became of how many. Ports that the other one has just now are not an outcome.
