@@ -1,7 +1,7 @@
-"""The little of rtnetlink(7) that the agent asks every so often, without a library's memory.
+"""Netlink messages (netlink(7)), and the little of rtnetlink(7) that the agent asks every so often.
 
-Everything is about the calling process's own network namespace. Numbers are those of
-uapi/linux/rtnetlink.h, if_link.h and net_namespace.h.
+Without a library's memory. Everything is about the calling thread's network namespace. Numbers are
+those of uapi/linux/netlink.h, rtnetlink.h, if_link.h and net_namespace.h.
 """
 
 from __future__ import annotations
@@ -87,11 +87,22 @@ class Watch:
 
 
 def ask(kind: int, flags: int, payload: bytes) -> Iterator[bytes]:
+    """The payloads of rtnetlink's answer."""
+    with opened(socket.NETLINK_ROUTE) as netlink:
+        yield from exchange(netlink, kind, flags, payload)
+
+
+def opened(protocol: int) -> socket.socket:
+    """A socket for asking one of the kernel's netlink protocols."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    made.bind((0, 0))
+    return made
+
+
+def exchange(netlink: socket.socket, kind: int, flags: int, payload: bytes) -> Iterator[bytes]:
     """The payloads of an answer, up to its end; the kernel's error is raised as OSError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.bind((0, 0))
-        netlink.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, 1, 0) + payload)
-        yield from _answers(netlink, many=bool(flags & (DUMP | ACK)))
+    netlink.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, 1, 0) + payload)
+    yield from _answers(netlink, many=bool(flags & (DUMP | ACK)))
 
 
 def attribute(kind: int, value: bytes) -> bytes:

@@ -8,7 +8,6 @@ of the calling thread's namespace are seen.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 import sys
@@ -16,20 +15,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from meshapi.errors import HopliteError
+from nodeagent import netlink
 from nodeagent.layout import MAPPED
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _WISH = struct.Struct("=BBBxI48s")  # inet_diag_req_v2; 48 bytes of inet_diag_sockid
 _FOUND = struct.Struct("=BBxx48s16xI")  # inet_diag_msg: family, state, identity, inode
 _IDENTITY = struct.Struct("=2s2s16s16s4xII")  # inet_diag_sockid; of the cookie the lower half first
-_ATTRIBUTE = struct.Struct("=HH")  # nlattr
 _CGROUP_ID = 21  # INET_DIAG_CGROUP_ID, kernel 5.9
-_ERROR = struct.Struct("=i")
 
 # include/net/tcp_states.h
 ESTABLISHED, SYN_RECEIVED, LISTEN = 1, 3, 10
@@ -62,24 +56,24 @@ class Connection(NamedTuple):
 
 def sockets() -> list[Connection]:
     """Every TCP connection of this thread's namespace, and every listening socket."""
-    with _netlink() as netlink:
+    with netlink.opened(_NETLINK_SOCK_DIAG) as diag:
         return [
             found
             for family in (socket.AF_INET, socket.AF_INET6)
-            for found in _sockets(netlink, family, _OPEN | 1 << LISTEN)
+            for found in _sockets(diag, family, _OPEN | 1 << LISTEN)
         ]
 
 
 def destroy(cookies: set[int]) -> list[Connection]:
     """End the connections whose sockets have these cookies; those that were found."""
-    with _netlink() as netlink:
+    with netlink.opened(_NETLINK_SOCK_DIAG) as diag:
         doomed = [
             (family, one)
             for family in (socket.AF_INET, socket.AF_INET6)
-            for one in _sockets(netlink, family, _OPEN)
+            for one in _sockets(diag, family, _OPEN)
             if one.cookie in cookies
         ]
-        return [one for family, one in doomed if _end(netlink, family, one.identity)]
+        return [one for family, one in doomed if _end(diag, family, one.identity)]
 
 
 def able() -> bool:
@@ -87,22 +81,16 @@ def able() -> bool:
     nobody = b"\xc0\x00\x02\x01" + bytes(12)  # 192.0.2.1 (RFC 5737)
     identity = struct.pack(">HH16s16s", 1, 1, nobody, nobody) + bytes(12)
     try:
-        with _netlink() as netlink:
-            return not _end(netlink, socket.AF_INET, identity)
+        with netlink.opened(_NETLINK_SOCK_DIAG) as diag:
+            return not _end(diag, socket.AF_INET, identity)
     except (HopliteError, OSError):
         return False
 
 
-def _netlink() -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
-    made.bind((0, 0))
-    return made
-
-
-def _sockets(netlink: socket.socket, family: int, states: int) -> Iterator[Connection]:
+def _sockets(diag: socket.socket, family: int, states: int) -> Iterator[Connection]:
     wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, states, bytes(48))
-    _send(netlink, _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, wish)
-    for payload in _answers(netlink):
+    flags = netlink.REQUEST | netlink.DUMP
+    for payload in netlink.exchange(diag, _SOCK_DIAG_BY_FAMILY, flags, wish):
         family, state, identity, inode = _FOUND.unpack_from(payload)
         local_port, remote_port, local, remote, low, high = _IDENTITY.unpack(identity)
         yield Connection(
@@ -123,21 +111,16 @@ def _address(family: int, raw: bytes) -> bytes:
 
 
 def _cgroup(payload: bytes) -> int:
-    at = _FOUND.size
-    while at + _ATTRIBUTE.size <= len(payload):
-        length, kind = _ATTRIBUTE.unpack_from(payload, at)
-        if kind == _CGROUP_ID:
-            return int.from_bytes(payload[at + _ATTRIBUTE.size : at + length], sys.byteorder)
-        at += (length + 3) & ~3
-    return 0
+    found = netlink.attributes(payload, _FOUND.size).get(_CGROUP_ID, b"")
+    return int.from_bytes(found, sys.byteorder)
 
 
-def _end(netlink: socket.socket, family: int, identity: bytes) -> bool:
+def _end(diag: socket.socket, family: int, identity: bytes) -> bool:
     """Whether the connection was still there to be ended."""
     wish = _WISH.pack(family, socket.IPPROTO_TCP, 0, _OPEN, identity)
-    _send(netlink, _SOCK_DESTROY, _REQUEST | _ACK, wish)
+    flags = netlink.REQUEST | netlink.ACK
     try:
-        for _ in _answers(netlink):
+        for _ in netlink.exchange(diag, _SOCK_DESTROY, flags, wish):
             pass
     except OSError as error:
         if error.errno == errno.ENOENT:
@@ -149,27 +132,3 @@ def _end(netlink: socket.socket, family: int, identity: bytes) -> bool:
             ) from error
         raise
     return True
-
-
-def _send(netlink: socket.socket, kind: int, flags: int, payload: bytes) -> None:
-    length = _HEADER.size + len(payload)
-    netlink.send(_HEADER.pack(length, kind, flags, 1, 0) + payload)
-
-
-def _answers(netlink: socket.socket) -> Iterator[bytes]:
-    """The payloads of an answer, up to its end; an error of the kernel is raised."""
-    while True:
-        data = netlink.recv(1 << 16)
-        at = 0
-        while at + _HEADER.size <= len(data):
-            length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-            payload = data[at + _HEADER.size : at + length]
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                number = -_ERROR.unpack_from(payload)[0]
-                if number:
-                    raise OSError(number, os.strerror(number))
-                return
-            yield payload
-            at += (length + 3) & ~3
