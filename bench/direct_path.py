@@ -118,7 +118,7 @@ class CpuPerOperation:
         workloads = map(lab.workload, targets)
         self._cgroups = [lab.cgroup(w.node, w.cgroup) for w in workloads]
 
-    def at(self, address: str, before: Callable[[], None]) -> Callable[[], float]:
+    def at(self, address: str, before: Callable[[], None] = lambda: None) -> Callable[[], float]:
         """A measurement against ``address`` after ``before`` has been called."""
 
         def measure() -> float:
@@ -161,10 +161,11 @@ def _bulk(lab: api.Lab, address: str) -> float:
     return rate * SECONDS * 1000
 
 
-def connections(lab: api.Lab, address: str) -> float:
+def connections(lab: api.Lab, address: str, seconds: int = SECONDS) -> float:
     """A new connection for each HTTP request, eight at a time; how many."""
-    url = f"http://{address}:8080/"
-    command = ["wrk", "-t1", "-c8", f"-d{SECONDS}s", "-H", "Connection: close", url]
+    host = f"[{address}]" if ":" in address else address
+    url = f"http://{host}:8080/"
+    command = ["wrk", "-t1", "-c8", f"-d{seconds}s", "-H", "Connection: close", url]
     fields = _client(lab, command)
     return float(fields[fields.index("requests") - 1])
 

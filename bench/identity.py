@@ -11,17 +11,17 @@ import signal
 import time
 from collections.abc import Callable
 
+from bench.direct_path import CpuPerOperation, connections
 from bench.labs import NGINX, script
 from bench.pairs import compare
 from bench.table import Row, ratio_row
 from lab import api
+from lab.patience import wait
 from lab.restart import kill, start_agent
-from meshapi.errors import HopliteError
 from meshapi.flow import FlowQuery
 
 NAMES = ("bench-tags-off", "bench-tags-on")
 PAIRS = 21
-SECONDS = 2
 GOAL = 1.02
 PATIENCE = 30.0
 
@@ -82,42 +82,19 @@ def _row(without: api.Lab, with_: api.Lab, version: str, family: int) -> Row:
 
 def _measure(lab: api.Lab, family: int) -> Callable[[], float]:
     """Microseconds of CPU of client and server per connection."""
-    cgroups = [lab.cgroup(w.node, w.cgroup) for w in map(lab.workload, (CLIENT, SERVER))]
-
-    def used() -> float:
-        lines = ((cgroup / "cpu.stat").read_text().splitlines()[0] for cgroup in cgroups)
-        return sum(float(line.split()[1]) for line in lines)
-
-    def measure() -> float:
-        before = used()
-        count = _connections(lab, family, SECONDS)
-        return (used() - before) / count
-
-    return measure
-
-
-def _connections(lab: api.Lab, family: int, seconds: int) -> float:
-    """A new connection for each request, eight at a time; how many."""
-    address = lab.workload(SERVER).addresses[family]
-    host = f"[{address}]" if ":" in address else address
-    words = ["-t1", "-c8", f"-d{seconds}s", "-H", "Connection: close", f"http://{host}:8080/"]
-    done = lab.exec(CLIENT, ["taskset", "-c", "0", "wrk", *words])
-    if done.returncode:
-        raise HopliteError(f"wrk failed: {(done.stderr or done.stdout).strip()[-200:]}")
-    fields = done.stdout.split()
-    return float(fields[fields.index("requests") - 1])
+    bench = CpuPerOperation(lab, (CLIENT, SERVER), connections)
+    return bench.at(lab.workload(SERVER).addresses[family])
 
 
 def _until(lab: api.Lab, family: int, *, tagged: bool) -> None:
     """Wait until connections carry identities, or do not, as is meant."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        _connections(lab, family, 1)
+
+    def so() -> bool:
+        connections(lab, lab.workload(SERVER).addresses[family], 1)
         time.sleep(0.5)
-        if asyncio.run(_newest_is_tagged(lab)) == tagged:
-            return
-        if time.monotonic() > deadline:
-            raise HopliteError(f"connections of {lab.name} do not become what is to be measured")
+        return asyncio.run(_newest_is_tagged(lab)) == tagged
+
+    wait(so, f"connections of {lab.name} do not become what is to be measured", PATIENCE)
 
 
 async def _newest_is_tagged(lab: api.Lab) -> bool:

@@ -20,7 +20,7 @@ from lab.labfile import LabFile
 from lab.names import LabNames
 from lab.patience import stretched
 from lab.plan import Plan, PlannedWorkload
-from lab.processes import Running, last_line, place_in, start, workload_env
+from lab.processes import HOLDER, Running, last_line, place_in, start, workload_env
 from meshapi import wire
 from meshapi.client import ApiClient
 from meshapi.errors import HopliteError, InvalidError, UnavailableError
@@ -161,7 +161,7 @@ class BringUp:
                 place = place_in(self.cgroup / node.name / pod.cgroup, pod.netns)
                 log, env = self.names.log(pod.target), workload_env({}, self.names.home(pod.target))
                 name = f"what holds {pod.target}"
-                self.running.append(start(name, place, ["sleep", "infinity"], env, log))
+                self.running.append(start(name, place, HOLDER, env, log))
 
     async def _start_workloads(self) -> None:
         commanded = [w for w in self.plan.workloads if w.command]

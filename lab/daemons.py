@@ -109,7 +109,7 @@ class Daemons:
 
     def _start(self, name: str, module: str, config: Path, place: Place) -> Running:
         command = [sys.executable, "-m", module, "--config", str(config)]
-        return start(name, place, command, _environment(), self.names.log(name))
+        return start(name, place, command, environment(), self.names.log(name))
 
 
 def _fabric_sockets() -> list[socket.socket]:
@@ -129,6 +129,6 @@ def _write(home: Path, settings: dict[str, Any], reader: Account) -> Path:
     return config
 
 
-def _environment() -> dict[str, str]:
+def environment(release: Path = ROOT) -> dict[str, str]:
     """Nothing of the caller's: its ``HOPLITE_…`` variables would override the configuration."""
-    return {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+    return {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", "PYTHONPATH": str(release)}

@@ -14,6 +14,7 @@ import msgspec
 from lab import enter, netns
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOLDER = ("sleep", "infinity")  # what holds a pod's network
 _STANDARD_KEYS = ("time", "level", "logger", "message")  # of meshapi.logs
 _TAIL = 8192  # bytes of a log in which its last line is looked for
 

@@ -10,16 +10,14 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from lab.account import ROOT
 from lab.api import Lab
-from lab.patience import stretched
-from lab.processes import PATH, Place, launcher
+from lab.daemons import environment
+from lab.patience import wait
+from lab.processes import HOLDER, place_in, start
 from meshapi.errors import HopliteError
 
 _PATIENCE = 60.0  # seconds; a machine that is busy compiles slowly
@@ -30,11 +28,19 @@ def processes(lab: Lab, *cgroup: str) -> list[int]:
     return [int(pid) for pid in lab.cgroup(*cgroup, "cgroup.procs").read_text().split()]
 
 
+def programs(lab: Lab, *cgroup: str) -> list[int]:
+    """Those that are not there to hold a pod's network."""
+    holder = b"".join(word.encode() + b"\0" for word in HOLDER)
+    found = processes(lab, *cgroup)
+    return [pid for pid in found if Path(f"/proc/{pid}/cmdline").read_bytes() != holder]
+
+
 def kill(lab: Lab, *cgroup: str, how: signal.Signals = signal.SIGKILL) -> None:
     """End every process of one of the lab's cgroups and wait until they are gone."""
     for pid in processes(lab, *cgroup):
         os.kill(pid, how)
-    _until(lambda: not processes(lab, *cgroup), f"processes of {'/'.join(cgroup)} do not end")
+    otherwise = f"processes of {'/'.join(cgroup)} do not end"
+    wait(lambda: not processes(lab, *cgroup), otherwise, _PATIENCE)
 
 
 def start_agent(lab: Lab, node: str, release: Path = ROOT, **settings: str) -> None:
@@ -43,22 +49,12 @@ def start_agent(lab: Lab, node: str, release: Path = ROOT, **settings: str) -> N
     ``release`` is a folder with the packages ``nodeagent``, ``meshapi`` and ``bpf``; ``settings``
     are of its environment.
     """
-    environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", "PYTHONPATH": str(release)}
-    config = lab.agent_socket(node).parent.parent / "config.yaml"
-    place = Place(
-        cgroup=str(lab.cgroup(node, "hoplite-agent")),
-        netns=f"/run/netns/{lab.node(node).netns}",
-    )
-    with lab.record.names.log(f"{node}/agent").open("ab") as log:
-        subprocess.Popen(
-            launcher(place, [sys.executable, "-m", "nodeagent", "--config", str(config)]),
-            env=environment | settings,
-            cwd="/",
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _until(lambda: _ready(lab.agent_socket(node)), f"the agent of {node} does not become ready")
+    name, config = f"{node}/agent", lab.agent_socket(node).parent.parent / "config.yaml"
+    place = place_in(lab.cgroup(node, "hoplite-agent"), lab.node(node).netns)
+    command = [sys.executable, "-m", "nodeagent", "--config", str(config)]
+    start(name, place, command, environment(release) | settings, lab.record.names.log(name))
+    otherwise = f"the agent of {node} does not become ready"
+    wait(lambda: _ready(lab.agent_socket(node)), otherwise, _PATIENCE)
 
 
 def remove_pins(lab: Lab, node: str) -> None:
@@ -82,14 +78,6 @@ def _edit(file: Path, old: str, new: str) -> None:
     if text.count(old) != 1:
         raise HopliteError(f"{old!r} is not there exactly once", where=str(file))
     file.write_text(text.replace(old, new))
-
-
-def _until(condition: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + stretched(_PATIENCE)
-    while not condition():
-        if time.monotonic() > deadline:
-            raise HopliteError(otherwise)
-        time.sleep(0.005)
 
 
 def _ready(path: Path) -> bool:

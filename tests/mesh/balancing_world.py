@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any, Self
 
 from msgspec.structs import replace
@@ -169,13 +168,6 @@ def workload_name(lab: api.Lab, who: str) -> str:
     node = SERVERS[who]
     number = node.removeprefix("node")
     return lab.workload(f"{node}/shop/web{number}").resource
-
-
-def processes(lab: api.Lab, *cgroup: str) -> list[int]:
-    """The processes of one of the lab's cgroups, but for the one that holds a pod's network."""
-    found = map(int, lab.cgroup(*cgroup, "cgroup.procs").read_text().split())
-    pause = b"sleep\0infinity\0"
-    return [pid for pid in found if Path(f"/proc/{pid}/cmdline").read_bytes() != pause]
 
 
 def in_kernel(lab: api.Lab, node: str, name: str) -> list[dict[str, Any]]:

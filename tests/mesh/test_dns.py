@@ -15,7 +15,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from lab import api, netns
-from lab.restart import kill, start_agent
+from lab.restart import kill, programs, start_agent
 from meshapi.nodecontract import PROXY_ADDRESS4, PROXY_ADDRESS6
 from tests.mesh.asking import (
     apply,
@@ -25,7 +25,6 @@ from tests.mesh.asking import (
     eventually,
     virtual_addresses,
 )
-from tests.mesh.balancing_world import processes
 
 pytestmark = pytest.mark.root
 
@@ -311,7 +310,7 @@ def test_workloads_have_a_resolv_conf_of_their_own_and_the_machine_keeps_its(lab
     ):
         assert lab.exec(target, ["cat", "/etc/resolv.conf"]).stdout == text(namespace)
     upstream = lab.workload(UPSTREAM)
-    (pid,) = processes(lab, upstream.node, upstream.cgroup)
+    (pid,) = programs(lab, upstream.node, upstream.cgroup)
     seen = Path(f"/proc/{pid}/root/etc/resolv.conf").read_text()
     assert seen == text("infra.svc.hoplite.local ")
     agent = lab.cgroup("node1", "hoplite-agent", "cgroup.procs").read_text().split()[0]

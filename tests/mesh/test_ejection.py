@@ -15,7 +15,7 @@ import pytest
 
 from lab import api
 from lab.processes import launcher
-from lab.restart import kill, start_agent
+from lab.restart import kill, programs, start_agent
 from meshapi.resources import MeshNode
 from tests.mesh.asking import (
     apply,
@@ -35,7 +35,6 @@ from tests.mesh.balancing_world import (
     get_workload,
     in_kernel,
     policy,
-    processes,
     service,
     workload_name,
 )
@@ -98,7 +97,7 @@ def silence(lab: api.Lab, who: str) -> None:
 def revive(lab: api.Lab, who: str) -> None:
     """Start a server that was ended."""
     workload = lab.workload(place(lab, who))
-    if processes(lab, workload.node, workload.cgroup):
+    if programs(lab, workload.node, workload.cgroup):
         return
     there = lab.target(place(lab, who))
     with lab.record.names.log(workload.target).open("ab") as log:
@@ -261,7 +260,7 @@ def test_an_application_without_patience_blames_nobody(lab: api.Lab, name: str) 
 def test_a_stopped_server_is_still_accepted_for_by_its_kernel(lab: api.Lab, name: str) -> None:
     """SIGSTOP: connections come about, so this is a matter for a health check."""
     workload = lab.workload(place(lab, "two"))
-    (pid,) = processes(lab, workload.node, workload.cgroup)
+    (pid,) = programs(lab, workload.node, workload.cgroup)
     os.kill(pid, signal.SIGSTOP)
     try:
         assert patient(lab, PODS[0], virtual(lab, name), 20, 0.3)["TimeoutError"]

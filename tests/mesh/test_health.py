@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from lab import api
 from lab.processes import launcher
-from lab.restart import kill, start_agent
+from lab.restart import kill, programs, start_agent
 from tests.mesh.asking import apply, ask_unix, delete, dial, eventually, virtual_addresses
-from tests.mesh.balancing_world import change, get_workload, policy, processes
+from tests.mesh.balancing_world import change, get_workload, policy
 
 pytestmark = pytest.mark.root
 
@@ -189,7 +189,7 @@ def test_a_bad_status_takes_a_backend_out_everywhere_and_a_good_one_brings_it_ba
 def test_one_of_three(lab: api.Lab) -> None:
     node, name = SERVERS["two"]
     workload = lab.workload(f"{node}/shop/{name}")
-    (pid,) = processes(lab, node, workload.cgroup)
+    (pid,) = programs(lab, node, workload.cgroup)
     check(lab)  # TCP, the port itself
     _serve_no_more(lab, pid, "two")
     try:
@@ -218,7 +218,7 @@ def test_a_process_that_hangs_is_found_by_asking_it_something(lab: api.Lab) -> N
     check(lab, **HTTP, port=HEALTH)
     be(lab, "one", 200)
     workload = lab.workload("node1/shop/web1")
-    (pid,) = processes(lab, "node1", workload.cgroup)
+    (pid,) = programs(lab, "node1", workload.cgroup)
     soon(lambda: unhealthy(lab, "one") == ())
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -311,7 +311,7 @@ def _serve_no_more(lab: api.Lab, pid: int, who: str) -> None:
     os.kill(pid, signal.SIGKILL)
     node, name = SERVERS[who]
     cgroup = lab.workload(f"{node}/shop/{name}").cgroup
-    soon(lambda: not processes(lab, node, cgroup))
+    soon(lambda: not programs(lab, node, cgroup))
 
 
 def _restart(lab: api.Lab, who: str) -> None:
