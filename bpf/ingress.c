@@ -102,6 +102,13 @@ static __always_inline bool packet_is_syn(const struct packet *packet)
 	return (packet->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 }
 
+/* Has a pod's packet one of its own addresses at the other end too? */
+static __always_inline bool says_itself(const struct workload *pod, const struct packet *packet)
+{
+	return !(pod->flags & END_HOST) && (address_is_loopback(&packet->remote) ||
+					    address_same(&packet->remote, &packet->local));
+}
+
 /*
  * Loopback inside a pod stays inside the pod. A packet from outside may pretend: IPv6 lets in what
  * comes from an address of the receiver's own.
@@ -109,9 +116,7 @@ static __always_inline bool packet_is_syn(const struct packet *packet)
 static __always_inline bool inside_pod(struct __sk_buff *skb, const struct workload *to,
 				       const struct packet *packet)
 {
-	return !(to->flags & END_HOST) && skb->ingress_ifindex == LOOPBACK_INTERFACE &&
-	       (address_is_loopback(&packet->remote) ||
-		address_same(&packet->remote, &packet->local));
+	return skb->ingress_ifindex == LOOPBACK_INTERFACE && says_itself(to, packet);
 }
 
 /*
@@ -219,8 +224,7 @@ static __always_inline bool outgoing_stranger(const struct settings *cfg, u32 ep
 	u64 cgroup;
 
 	from = workload_of_packet(cfg, skb, &cgroup);
-	if (!from || (!(from->flags & END_HOST) && (address_is_loopback(&packet->remote) ||
-						    address_same(&packet->remote, &packet->local))))
+	if (!from || says_itself(from, packet))
 		return false;
 	peer = peer_at((struct address *)&packet->remote);
 	flow->cgroup = cgroup;

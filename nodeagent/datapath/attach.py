@@ -64,10 +64,10 @@ class Datapath:
         self.specs = tuple(
             replace(spec, release=wanted) if spec.kind == "prog" else spec for spec in self._common
         )
-        text = compile_text(folder, self.specs, self.map_folder, present)
         programs = self.pins / f"programs-{wanted}"
         compiled = not programs.exists()
         if compiled:
+            text = compile_text(folder, self.specs, self.map_folder, present)
             self._compile(text, folder, programs)
         return Attached(wanted, compiled, features.describe(present))
 
