@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import textwrap
 from typing import Any, Self
 
 from msgspec.structs import replace
@@ -15,14 +14,12 @@ from msgspec.structs import replace
 from lab import api
 from meshapi.resources import MeshNode, Resource, Workload, by_word
 from tests.mesh.asking import ask_agent, eventually, revisions
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import serving
 
-TCP, UDP = 7000, 7001
 ZONE = "topology.kubernetes.io/zone"
 PODS = [f"node1/shop/pod{i}" for i in range(1, 4)]
 HOSTS = ["node1/shop/host1", "node1/shop/host2"]
 SERVERS = {"one": "node1", "two": "node2", "three": "node3"}
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 
 
 def _client(name: str, network: str = "pod") -> str:
@@ -33,31 +30,12 @@ def _client(name: str, network: str = "pod") -> str:
 
 
 def _node(number: int, zone: str, who: str, more: str) -> str:
-    anchor = "&server" if number == 1 else ""
-    server = f"""
-    - {anchor}
-      name: web{number}
-      namespace: shop
-      serviceAccount: web
-      labels: {{app: web}}
-      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
-      env: {{WHO: {who}, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
-"""
-    other = f"""
-    - {{<<: *server, name: web{number}, env: {{WHO: {who}, PORT: "{TCP}", UDP_PORT: "{UDP}"}}}}
-"""
-    labels = f"{{{ZONE}: {zone}}}"
-    return (
-        f"  - name: node{number}\n    labels: {labels}\n    workloads:"
-        + (server if number == 1 else other).rstrip()
-        + "\n"
-        + more
-    )
+    return f"""  - name: node{number}
+    labels: {{{ZONE}: {zone}}}
+    workloads:
+    - {{name: web{number}, namespace: shop, serviceAccount: web, labels: {{app: web}},
+        {serving(who)}}}
+{more}"""
 
 
 def service(name: str, **spec: Any) -> str:

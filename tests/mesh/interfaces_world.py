@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +17,9 @@ from lab.plan import SYSTEM_CGROUP
 from lab.processes import launcher, place_in, workload_env
 from meshapi.flow import FlowEndpoint
 from tests.mesh.asking import flows
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import TCP, UDP, serving
 
-TCP, UDP = 7000, 7001
 GATEWAY_MAC = "ee:ee:ee:ee:ee:ee"  # lab/topology.py: the node's end of every pod's veth
-_INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 
 # echo is open; vault is closed to all but the client; caged may reach echo only; sealed is both.
 LAB = f"""
@@ -32,42 +29,22 @@ spec:
   nodes:
   - name: node1
     workloads:
-    - &server
-      name: echo
-      namespace: shop
-      serviceAccount: echo
-      labels: {{app: echo}}
-      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
-      env: {{WHO: echo, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{_INDENTED}
-    - <<: *server
-      name: vault
-      labels: {{app: vault}}
-      env: {{WHO: vault, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-    - <<: *server
-      name: caged
-      labels: {{app: caged}}
-      env: {{WHO: caged, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
+    - {{name: echo, namespace: shop, serviceAccount: echo, labels: {{app: echo}},
+        {serving("echo")}}}
+    - {{name: vault, namespace: shop, serviceAccount: echo, labels: {{app: vault}},
+        {serving("vault")}}}
+    - {{name: caged, namespace: shop, serviceAccount: echo, labels: {{app: caged}},
+        {serving("caged")}}}
     - {{name: client, namespace: shop, serviceAccount: client, labels: {{app: client}}}}
     - {{name: outsider, namespace: dev, serviceAccount: outsider, labels: {{app: outsider}}}}
   - name: node2
     workloads:
-    - <<: *server
-      name: far-echo
-      labels: {{app: echo}}
-      env: {{WHO: far-echo, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-    - <<: *server
-      name: far-vault
-      labels: {{app: vault}}
-      env: {{WHO: far-vault, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-    - <<: *server
-      name: sealed
-      labels: {{app: sealed}}
-      env: {{WHO: sealed, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
+    - {{name: far-echo, namespace: shop, serviceAccount: echo, labels: {{app: echo}},
+        {serving("far-echo")}}}
+    - {{name: far-vault, namespace: shop, serviceAccount: echo, labels: {{app: vault}},
+        {serving("far-vault")}}}
+    - {{name: sealed, namespace: shop, serviceAccount: echo, labels: {{app: sealed}},
+        {serving("sealed")}}}
     - {{name: far-client, namespace: shop, serviceAccount: client, labels: {{app: client}}}}
     - {{name: far-outsider, namespace: dev, serviceAccount: outsider, labels: {{app: outsider}}}}
 ---

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+TCP, UDP = 7000, 7001  # where SERVER listens if nothing else is said
+
 # TCP: answers each connection with WHO, then echoes; UDP: answers each datagram with WHO and it.
 # Both families, ports from PORT and UDP_PORT.
 SERVER = """
@@ -32,6 +36,19 @@ def udp():
 threading.Thread(target=udp, daemon=True).start()
 tcp()
 """
+
+
+def serving(who: str, tcp: int = TCP, udp: int = UDP) -> str:
+    """Of a workload in a lab file (as a flow mapping): it runs SERVER, on these ports."""
+    ports = f"[{{name: tcp, port: {tcp}}}, {{name: udp, port: {udp}, protocol: UDP}}]"
+    return f"ports: {ports}, {answering(who, tcp, udp)}"
+
+
+def answering(who: str, tcp: int = TCP, udp: int = UDP) -> str:
+    """The same without the ports, for those that are declared otherwise."""
+    command = json.dumps(["python3", "-c", SERVER.strip() + "\n"])
+    return f'env: {{WHO: {who}, PORT: "{tcp}", UDP_PORT: "{udp}"}}, command: {command}'
+
 
 # Opens COUNT connections one after the other and prints, as JSON, who answered how often, the
 # peer's name as the application sees it, and errno names of what failed.

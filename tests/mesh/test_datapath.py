@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -13,12 +12,10 @@ from lab import api
 from meshapi.flow import Flow
 from nodeagent.datapath import features
 from tests.mesh.asking import apply, delete, dial, eventually, flows, send, virtual_addresses
-from tests.mesh.programs import EXCHANGE, SERVER
+from tests.mesh.programs import EXCHANGE, TCP, UDP, serving
 
 pytestmark = pytest.mark.root
 
-TCP, UDP = 7000, 7001
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 
 LAB = f"""
 apiVersion: lab.hoplite.io/v1alpha1
@@ -27,37 +24,21 @@ spec:
   nodes:
   - name: node1
     workloads:
-    - &server
-      name: echo
-      namespace: shop
-      serviceAccount: echo
-      labels: {{app: echo, version: one}}
-      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
-      env: {{WHO: one, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
+    - {{name: echo, namespace: shop, serviceAccount: echo, labels: {{app: echo, version: one}},
+        {serving("one")}}}
     - {{name: client, namespace: shop, serviceAccount: client, labels: {{app: client}}}}
     - {{name: outsider, namespace: dev, serviceAccount: outsider, labels: {{app: outsider}}}}
     - {{name: host-client, namespace: shop, serviceAccount: host, network: host,
         labels: {{app: client}}}}
   - name: node2
     workloads:
-    - <<: *server
-      labels: {{app: echo, version: two}}
-      env: {{WHO: two, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-    - <<: *server
-      name: vault
-      labels: {{app: vault}}
-      env: {{WHO: vault, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-    - <<: *server
-      name: host-echo
-      network: host
-      labels: {{app: host-echo}}
-      ports: [{{name: tcp, port: 7100}}, {{name: udp, port: 7101, protocol: UDP}}]
-      env: {{WHO: host, PORT: "7100", UDP_PORT: "7101"}}
+    - {{name: echo, namespace: shop, serviceAccount: echo, labels: {{app: echo, version: two}},
+        {serving("two")}}}
+    - {{name: vault, namespace: shop, serviceAccount: echo, labels: {{app: vault}},
+        {serving("vault")}}}
+    - {{name: host-echo, namespace: shop, serviceAccount: echo, labels: {{app: host-echo}},
+        network: host,
+        {serving("host", 7100, 7101)}}}
     - {{name: far-client, namespace: shop, serviceAccount: client, labels: {{app: client}}}}
     - {{name: far-outsider, namespace: dev, serviceAccount: outsider, labels: {{app: outsider}}}}
 ---

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,12 +26,10 @@ from tests.mesh.asking import (
     virtual_addresses,
 )
 from tests.mesh.holding import held, last_word
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import TCP, UDP, answering, serving
 
 pytestmark = pytest.mark.root
 
-TCP, UDP = 7000, 7001
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 LAB = f"""
 apiVersion: lab.hoplite.io/v1alpha1
 kind: Lab
@@ -43,29 +40,12 @@ spec:
     - {{name: client, namespace: shop, serviceAccount: client, labels: {{app: client}}}}
     - {{name: host-client, namespace: shop, serviceAccount: host, network: host,
         labels: {{app: host-client}}}}
-    - &server
-      name: near
-      namespace: shop
-      labels: {{app: near}}
-      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
-      env: {{WHO: near, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
+    - {{name: near, namespace: shop, labels: {{app: near}}, {serving("near")}}}
   - name: node2
     workloads:
-    - <<: *server
-      name: far
-      labels: {{app: far}}
-      env: {{WHO: far, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-    - <<: *server
-      name: far-host
-      network: host
-      labels: {{app: far-host}}
-      ports: [{{name: tcp, port: 7100}}]
-      env: {{WHO: far-host, PORT: "7100", UDP_PORT: "7101"}}
+    - {{name: far, namespace: shop, labels: {{app: far}}, {serving("far")}}}
+    - {{name: far-host, namespace: shop, labels: {{app: far-host}}, network: host,
+        ports: [{{name: tcp, port: 7100}}], {answering("far-host", 7100, 7101)}}}
 ---
 apiVersion: v1
 kind: Service

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,14 +27,12 @@ from tests.mesh.asking import (
     send,
     virtual_addresses,
 )
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import TCP, UDP, serving
 from tests.mesh.tags import wait_until_tagged
 from tests.mesh.ways_of_connecting import PROGRAM
 
 pytestmark = pytest.mark.root
 
-TCP, UDP = 7000, 7001
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 
 # The vault lets in whoever is labelled so; the safe only who can prove it.
 LAB = f"""
@@ -50,28 +47,14 @@ spec:
         labels: {{app: client}}}}
     - {{name: browser, namespace: shop, serviceAccount: browser, network: host,
         labels: {{app: browser}}}}
-    - &server
-      name: back
-      namespace: shop
-      labels: {{app: back}}
-      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
-      env: {{WHO: back, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
+    - {{name: back, namespace: shop, labels: {{app: back}}, {serving("back")}}}
   - name: node2
     workloads:
-    - {{<<: *server, name: echo, labels: {{app: echo}},
-        env: {{WHO: echo, PORT: "{TCP}", UDP_PORT: "{UDP}"}}}}
-    - {{<<: *server, name: vault, labels: {{app: vault}},
-        env: {{WHO: vault, PORT: "{TCP}", UDP_PORT: "{UDP}"}}}}
-    - {{<<: *server, name: safe, labels: {{app: safe}},
-        env: {{WHO: safe, PORT: "{TCP}", UDP_PORT: "{UDP}"}}}}
-    - {{<<: *server, name: host-safe, network: host, labels: {{app: safe}},
-        ports: [{{name: tcp, port: 7100}}, {{name: udp, port: 7101, protocol: UDP}}],
-        env: {{WHO: host-safe, PORT: "7100", UDP_PORT: "7101"}}}}
+    - {{name: echo, namespace: shop, labels: {{app: echo}}, {serving("echo")}}}
+    - {{name: vault, namespace: shop, labels: {{app: vault}}, {serving("vault")}}}
+    - {{name: safe, namespace: shop, labels: {{app: safe}}, {serving("safe")}}}
+    - {{name: host-safe, namespace: shop, labels: {{app: safe}}, network: host,
+        {serving("host-safe", 7100, 7101)}}}
     - {{name: near, namespace: shop, serviceAccount: client, labels: {{app: client}}}}
 ---
 apiVersion: v1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,14 +16,12 @@ import pytest
 from lab import api
 from nodeagent.layout import NODE_KEY
 from tests.mesh.asking import ask_agent, delete, dial, eventually, flows
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import TCP, UDP, answering
 from tests.mesh.tags import node_keys, option, sending_key, standing, wait_until_tagged
 from tests.mesh.test_packets import raw
 
 pytestmark = pytest.mark.root
 
-TCP, UDP = 7000, 7001
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 LAB = f"""
 apiVersion: lab.hoplite.io/v1alpha1
 kind: Lab
@@ -37,21 +34,12 @@ spec:
     - {{name: browser, namespace: shop, network: host, labels: {{app: browser}}}}
   - name: node2
     workloads:
-    - &server
-      name: echo
-      namespace: shop
-      labels: {{app: echo}}
-      ports: [{{name: tcp, port: {TCP}}}]
-      env: {{WHO: echo, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
-    - {{<<: *server, name: vault, labels: {{app: vault}}, env: {{WHO: vault, PORT: "{TCP}",
-        UDP_PORT: "{UDP}"}}}}
-    - {{<<: *server, name: safe, labels: {{app: safe}}, env: {{WHO: safe, PORT: "{TCP}",
-        UDP_PORT: "{UDP}"}}}}
+    - {{name: echo, namespace: shop, labels: {{app: echo}},
+        ports: [{{name: tcp, port: 7000}}], {answering("echo")}}}
+    - {{name: vault, namespace: shop, labels: {{app: vault}},
+        ports: [{{name: tcp, port: 7000}}], {answering("vault")}}}
+    - {{name: safe, namespace: shop, labels: {{app: safe}},
+        ports: [{{name: tcp, port: 7000}}], {answering("safe")}}}
     - {{name: near, namespace: shop, labels: {{app: client}}}}
   - name: node3
     workloads:

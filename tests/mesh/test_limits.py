@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,15 +30,13 @@ from tests.mesh.asking import (
     virtual_addresses,
 )
 from tests.mesh.balancing_world import get_workload
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import TCP, serving
 from tests.mesh.ways_of_connecting import PROGRAM
 
 pytestmark = pytest.mark.root
 
-TCP, UDP = 7000, 7001
 # Those that may be told apart by a limit; the others dial two servers, or a device.
 TCP_WAYS = ("non-blocking", "fastopen-sendto", "fastopen-connect", "mptcp", "io_uring", "passed-on")
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 
 LAB = f"""
 apiVersion: lab.hoplite.io/v1alpha1
@@ -48,18 +45,7 @@ spec:
   nodes:
   - name: node1
     workloads:
-    - &server
-      name: web1
-      namespace: shop
-      serviceAccount: web
-      labels: {{app: web}}
-      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
-      env: {{WHO: one, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
+    - {{name: web1, namespace: shop, serviceAccount: web, labels: {{app: web}}, {serving("one")}}}
     - {{name: near, namespace: shop, serviceAccount: near, labels: {{app: near}}}}
     - {{name: host, namespace: shop, serviceAccount: host, network: host, labels: {{app: host}}}}
   - name: node2

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 
 import pytest
 
 from lab import api
 from tests.mesh.asking import dial, eventually, flows
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import TCP, UDP, serving
 
 pytestmark = pytest.mark.root
 
-TCP, UDP = 7000, 7001
 ROUNDS = 400
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 
 LAB = f"""
 apiVersion: lab.hoplite.io/v1alpha1
@@ -31,22 +28,12 @@ spec:
         labels: {{app: client}}}}
     - {{name: refused, namespace: shop, serviceAccount: refused, network: host,
         labels: {{app: other}}}}
-    - &vault
-      name: near
-      namespace: shop
-      serviceAccount: vault
-      labels: {{app: vault}}
-      ports: [{{name: tcp, port: {TCP}}}, {{name: udp, port: {UDP}, protocol: UDP}}]
-      env: {{WHO: vault, PORT: "{TCP}", UDP_PORT: "{UDP}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
+    - {{name: near, namespace: shop, serviceAccount: vault, labels: {{app: vault}},
+        {serving("vault")}}}
   - name: node2
     workloads:
-    - <<: *vault
-      name: far
+    - {{name: far, namespace: shop, serviceAccount: vault, labels: {{app: vault}},
+        {serving("vault")}}}
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy

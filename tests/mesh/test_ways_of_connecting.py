@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections.abc import Callable
 
 import pytest
 
 from lab import api
 from tests.mesh.asking import apply, ask_unix, eventually, virtual_addresses
-from tests.mesh.programs import SERVER
+from tests.mesh.programs import serving
 from tests.mesh.ways_of_connecting import PROGRAM, TCP, UDP
 
 pytestmark = pytest.mark.root
 
 TCP_PORT, UDP_PORT = 7000, 7000
-INDENTED = textwrap.indent(SERVER.strip(), " " * 10)
 LAB = f"""
 apiVersion: lab.hoplite.io/v1alpha1
 kind: Lab
@@ -27,27 +25,13 @@ spec:
     workloads:
     - {{name: client, namespace: shop, labels: {{app: client}}}}
     - {{name: host-client, namespace: shop, network: host, labels: {{app: client}}}}
-    - &server
-      name: open
-      namespace: shop
-      labels: {{app: open}}
-      ports: [{{name: tcp, port: {TCP_PORT}}}, {{name: udp, port: {UDP_PORT}, protocol: UDP}}]
-      env: {{WHO: open, PORT: "{TCP_PORT}", UDP_PORT: "{UDP_PORT}"}}
-      command:
-      - python3
-      - -c
-      - |
-{INDENTED}
+    - {{name: open, namespace: shop, labels: {{app: open}}, {serving("open", UDP_PORT, UDP_PORT)}}}
   - name: node2
     workloads:
-    - <<: *server
-      name: other
-      labels: {{app: other}}
-      env: {{WHO: other, PORT: "{TCP_PORT}", UDP_PORT: "{UDP_PORT}"}}
-    - <<: *server
-      name: closed
-      labels: {{app: closed}}
-      env: {{WHO: closed, PORT: "{TCP_PORT}", UDP_PORT: "{UDP_PORT}"}}
+    - {{name: other, namespace: shop, labels: {{app: other}},
+        {serving("other", UDP_PORT, UDP_PORT)}}}
+    - {{name: closed, namespace: shop, labels: {{app: closed}},
+        {serving("closed", UDP_PORT, UDP_PORT)}}}
 ---
 apiVersion: v1
 kind: Service
